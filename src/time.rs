@@ -1,0 +1,133 @@
+//! Time: an injected clock, and the arithmetic of periods.
+//!
+//! Periods are counted in whole seconds of UTC, so summer time changes
+//! nothing. What people see (dates in answers, the start of a month, calendar
+//! labels of data points) is in the local time zone of the process, which the
+//! `TZ` variable sets, as in the reference.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{
+    DateTime, Datelike, FixedOffset, Local, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc,
+};
+
+/// A source of the present time.
+pub trait Clock: Send + Sync + std::fmt::Debug {
+    /// The present, in whole seconds.
+    fn now(&self) -> DateTime<Utc>;
+}
+
+/// The system's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealClock;
+
+impl Clock for RealClock {
+    #[expect(clippy::disallowed_methods, reason = "the one place where time comes from")]
+    fn now(&self) -> DateTime<Utc> {
+        seconds(Utc::now().timestamp())
+    }
+}
+
+/// A clock that stands still until it is set: for tests and for rating a fixed past.
+#[derive(Debug, Clone)]
+pub struct ManualClock(Arc<Mutex<DateTime<Utc>>>);
+
+impl ManualClock {
+    /// A clock that shows `now`.
+    pub fn new(now: DateTime<Utc>) -> Self {
+        Self(Arc::new(Mutex::new(now)))
+    }
+
+    /// Sets the clock.
+    pub fn set(&self, now: DateTime<Utc>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> DateTime<Utc> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The instant that many seconds after the epoch; the epoch itself for a
+/// number beyond chrono's calendar.
+pub fn seconds(epoch: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(epoch, 0).unwrap_or(DateTime::UNIX_EPOCH)
+}
+
+/// A rating period: from `begin` (included) to `end` (excluded).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Period {
+    /// First instant.
+    pub begin: DateTime<Utc>,
+    /// First instant after.
+    pub end: DateTime<Utc>,
+}
+
+impl Period {
+    /// The period of `length` seconds that begins at `begin`.
+    pub fn starting(begin: DateTime<Utc>, length: u32) -> Self {
+        Self { begin, end: begin + TimeDelta::seconds(i64::from(length)) }
+    }
+
+    /// Length in seconds.
+    pub fn seconds(&self) -> i64 {
+        (self.end - self.begin).num_seconds()
+    }
+}
+
+impl std::fmt::Display for Period {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} to {}", isoformat(self.begin), isoformat(self.end))
+    }
+}
+
+/// The instant in the local zone of the process.
+pub fn local(instant: DateTime<Utc>) -> DateTime<FixedOffset> {
+    instant.with_timezone(&Local).fixed_offset()
+}
+
+/// `2026-11-01T00:00:00+01:00`: the local time with its offset, as Python's
+/// `isoformat` of an aware time without fractions.
+pub fn isoformat(instant: DateTime<Utc>) -> String {
+    local(instant).format("%Y-%m-%dT%H:%M:%S%:z").to_string()
+}
+
+/// The first instant of the local month in which `instant` lies, and of the next one.
+pub fn month_of(instant: DateTime<Utc>) -> (DateTime<Utc>, DateTime<Utc>) {
+    let date = local(instant).date_naive();
+    let first = date.with_day(1).unwrap_or(date);
+    let next = first.checked_add_months(chrono::Months::new(1)).unwrap_or(first);
+    (local_midnight(first), local_midnight(next))
+}
+
+/// Local midnight of a day; where clocks are moved at midnight, the earliest
+/// instant of the day.
+fn local_midnight(date: NaiveDate) -> DateTime<Utc> {
+    let midnight = date.and_time(chrono::NaiveTime::MIN);
+    (0..=180)
+        .find_map(|minutes| {
+            Local.from_local_datetime(&(midnight + TimeDelta::minutes(minutes))).earliest()
+        })
+        .map_or_else(|| midnight.and_utc(), |instant| instant.to_utc())
+}
+
+/// The wall clock of the local zone, without its offset: what the reference
+/// compares the validity of rating rules with.
+pub fn local_naive(instant: DateTime<Utc>) -> NaiveDateTime {
+    local(instant).naive_local()
+}
+
+/// Calendar labels that the reference adds to every data point, from the local
+/// begin of its period, in its order: week (Sunday-based, `00` to `53`), day of
+/// the year, month, year.
+pub fn calendar_labels(begin: DateTime<Utc>) -> [(&'static str, String); 4] {
+    let begin = local(begin);
+    [
+        ("week_of_the_year", begin.format("%U").to_string()),
+        ("day_of_the_year", begin.ordinal().to_string()),
+        ("month", begin.month().to_string()),
+        ("year", begin.year().to_string()),
+    ]
+}
