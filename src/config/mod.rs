@@ -1,0 +1,152 @@
+//! Configuration: `cloudkitty.conf` as the reference reads it, checked as a
+//! whole before anything starts.
+//!
+//! ```text
+//! files, OS_GROUP__OPTION, arguments → source::Sources → source::Reader → Config
+//!                  (ini)                                  (opts: types)   (sections/)
+//! ```
+//!
+//! One deliberate difference runs through it: the reference converts most
+//! options when it first needs them, so that a bad value kills a worker hours
+//! after the start. Here every option of every section is read at the start,
+//! and a bad value stops it with file, section, option, value and what is
+//! allowed. Unknown keys of known sections are reported, never refused: the
+//! file is shared with Python programs.
+
+pub mod ini;
+pub mod metrics_yml;
+pub mod opts;
+pub mod sections;
+mod source;
+mod yaml;
+
+use std::path::PathBuf;
+
+pub use source::{ConfigError, Origin, Place, Reader, Sources};
+
+use opts::Opt;
+use sections::{
+    api::Api, collect::Collect, collector_prometheus::CollectorPrometheus, database::Database,
+    default::Default as DefaultSection, fetcher::Fetcher, fetcher_prometheus::FetcherPrometheus,
+    orchestrator::Orchestrator, ratekitty::Ratekitty, storage::Storage,
+};
+
+/// Every option the program knows, all sections.
+pub fn all_options() -> Vec<Opt> {
+    [
+        sections::default::OPTIONS,
+        sections::api::OPTIONS,
+        sections::collect::OPTIONS,
+        sections::collector_prometheus::OPTIONS,
+        sections::database::OPTIONS,
+        sections::fetcher::OPTIONS,
+        sections::fetcher_prometheus::OPTIONS,
+        sections::orchestrator::OPTIONS,
+        sections::ratekitty::OPTIONS,
+        sections::storage::OPTIONS,
+    ]
+    .concat()
+}
+
+/// The whole configuration, read and checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `[DEFAULT]`: logging and authentication strategy.
+    pub default: DefaultSection,
+    /// `[api]`.
+    pub api: Api,
+    /// `[collect]`.
+    pub collect: Collect,
+    /// `[collector_prometheus]`.
+    pub collector_prometheus: CollectorPrometheus,
+    /// `[database]`.
+    pub database: Database,
+    /// `[fetcher]`.
+    pub fetcher: Fetcher,
+    /// `[fetcher_prometheus]`.
+    pub fetcher_prometheus: FetcherPrometheus,
+    /// `[orchestrator]`.
+    pub orchestrator: Orchestrator,
+    /// `[ratekitty]`: what the reference does not have.
+    pub ratekitty: Ratekitty,
+    /// `[storage]`.
+    pub storage: Storage,
+    /// What the operator should know, to be logged once logging runs.
+    pub warnings: Vec<String>,
+    /// Files that were read, in order.
+    pub files: Vec<PathBuf>,
+}
+
+impl Config {
+    /// Reads and checks everything.
+    ///
+    /// # Errors
+    /// The first value that is not allowed.
+    pub fn from_sources(sources: &Sources) -> Result<Self, ConfigError> {
+        let options = all_options();
+        let reader = Reader::new(sources, &options);
+        let mut warnings: Vec<String> = sources
+            .unknown_keys(&options)
+            .into_iter()
+            .map(|key| format!("Unknown option {key} is ignored"))
+            .collect();
+        let files: Vec<PathBuf> = sources.files().map(PathBuf::from).collect();
+        let storage = Storage::read(&reader)?;
+        if !storage.backend_is_set && !files.is_empty() {
+            warnings.push(
+                "[storage] backend is not set: dataframes go into the state database (`sql`), \
+                 where the reference would take InfluxDB"
+                    .to_owned(),
+            );
+        }
+        Ok(Self {
+            default: DefaultSection::read(&reader)?,
+            api: Api::read(&reader)?,
+            collect: Collect::read(&reader)?,
+            collector_prometheus: CollectorPrometheus::read(&reader)?,
+            database: Database::read(&reader)?,
+            fetcher: Fetcher::read(&reader)?,
+            fetcher_prometheus: FetcherPrometheus::read(&reader)?,
+            orchestrator: Orchestrator::read(&reader)?,
+            ratekitty: Ratekitty::read(&reader)?,
+            storage,
+            warnings,
+            files,
+        })
+    }
+}
+
+/// The files and folders to read, as oslo.config finds them.
+///
+/// Unless `given` has a file, the first existing `cloudkitty.conf` and the
+/// first existing `<program>.conf` of `search` are read, in that order; unless
+/// it has a folder, likewise `cloudkitty.conf.d` and `<program>.conf.d`. So
+/// given files replace only the default files, given folders only the default
+/// folders, and defaults are read before what is given.
+pub fn find_places(program: &str, search: &[PathBuf], given: &[Place]) -> Vec<Place> {
+    let first = |name: String| search.iter().map(|dir| dir.join(&name)).find(|path| path.exists());
+    let names: &[&str] =
+        if program == "cloudkitty" { &["cloudkitty"] } else { &["cloudkitty", program] };
+    let mut places = Vec::new();
+    if !given.iter().any(|place| matches!(place, Place::File(_))) {
+        let files = names.iter().filter_map(|name| first(format!("{name}.conf")));
+        places.extend(files.map(Place::File));
+    }
+    if !given.iter().any(|place| matches!(place, Place::Dir(_))) {
+        let dirs = names.iter().filter_map(|name| first(format!("{name}.conf.d")));
+        places.extend(dirs.map(Place::Dir));
+    }
+    places.extend_from_slice(given);
+    places
+}
+
+/// Folders in which oslo.config looks for `cloudkitty.conf`.
+pub fn default_search_path(home: Option<PathBuf>) -> Vec<PathBuf> {
+    let mut search = Vec::new();
+    if let Some(home) = home {
+        search.push(home.join(".cloudkitty"));
+        search.push(home);
+    }
+    search.extend(["/etc/cloudkitty", "/etc"].map(PathBuf::from));
+    search
+}

@@ -1,0 +1,16 @@
+//! Integration tests: one binary, one module per subject.
+
+mod parity;
+
+use std::path::PathBuf;
+
+/// A file below `tests/fixtures`.
+fn fixture(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(path)
+}
+
+/// The cases of a fixture, one JSON value a line.
+fn cases(path: &str) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(fixture(path)).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}

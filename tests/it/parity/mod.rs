@@ -1,0 +1,30 @@
+//! Comparisons with recorded answers of the reference (CloudKitty 25.0.0) and
+//! of the libraries it stands on. How each fixture was made is said in the
+//! `generate.py` beside it.
+
+mod decimal;
+mod metrics_yml;
+mod oslo_config;
+
+/// Asserts that cases fail in the expected places only.
+///
+/// `allowed` names deliberate deviations with their reason; a name in it that
+/// does not deviate any more fails the test, too.
+#[track_caller]
+fn assert_deviations(failures: &[(String, String)], allowed: &[(&str, &str)]) {
+    let unexpected: Vec<_> = failures
+        .iter()
+        .filter(|(name, _)| !allowed.iter().any(|(known, _)| known == name))
+        .collect();
+    assert!(
+        unexpected.is_empty(),
+        "{} cases deviate, first: {:#?}",
+        unexpected.len(),
+        &unexpected[..unexpected.len().min(8)]
+    );
+    let stale: Vec<_> = allowed
+        .iter()
+        .filter(|(known, _)| !failures.iter().any(|(name, _)| name == known))
+        .collect();
+    assert!(stale.is_empty(), "these no longer deviate: {stale:?}");
+}
