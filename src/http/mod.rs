@@ -1,0 +1,125 @@
+//! HTTP to the outside: how clients are built, answers bounded, requests tried again.
+
+pub mod retry;
+
+use std::{path::PathBuf, time::Duration};
+
+/// How a client trusts and waits.
+#[derive(Debug, Clone, Default)]
+pub struct ClientSettings {
+    /// File with the only certificate authorities to trust (PEM).
+    pub cafile: Option<PathBuf>,
+    /// Whether certificates are left unchecked. A `cafile` wins over it.
+    pub insecure: bool,
+    /// Longest wait for a whole answer; `None` waits for ever.
+    pub timeout: Option<Duration>,
+}
+
+/// Why a client cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The file with certificate authorities cannot be read.
+    #[error("cannot read certificate authorities from `{path}`: {source}")]
+    ReadCa {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file holds no usable certificates.
+    #[error("no usable certificate authority in `{path}`: {source}")]
+    ParseCa {
+        /// The file.
+        path: PathBuf,
+        /// What the library said.
+        source: reqwest::Error,
+    },
+    /// The library refuses the settings.
+    #[error("cannot set up the HTTP client: {0}")]
+    Build(#[source] reqwest::Error),
+}
+
+/// Builds a client.
+///
+/// # Errors
+/// Certificate authorities that cannot be read.
+pub fn client(settings: &ClientSettings) -> Result<reqwest::Client, ClientError> {
+    // Both libraries that could give TLS its cryptography are possible; the
+    // first call decides, later ones find it decided.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("ratekitty/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(Duration::from_secs(10))
+        // A server that closes idle connections must not cost a request.
+        .pool_idle_timeout(Duration::from_secs(20));
+    if let Some(timeout) = settings.timeout {
+        builder = builder.timeout(timeout);
+    }
+    if let Some(path) = &settings.cafile {
+        let pem = std::fs::read(path)
+            .map_err(|source| ClientError::ReadCa { path: path.clone(), source })?;
+        let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+            .map_err(|source| ClientError::ParseCa { path: path.clone(), source })?;
+        builder = builder.tls_certs_only(certificates);
+    } else if settings.insecure {
+        builder = builder.tls_danger_accept_invalid_certs(true);
+    }
+    builder.build().map_err(ClientError::Build)
+}
+
+/// Why the body of an answer was not read.
+#[derive(Debug)]
+pub enum BodyError {
+    /// The connection failed.
+    Transport(reqwest::Error),
+    /// It is larger than the limit.
+    TooLarge,
+}
+
+/// Reads a body of at most `limit` bytes.
+///
+/// # Errors
+/// A connection that fails, a body beyond the limit.
+pub async fn read_body(
+    mut response: reqwest::Response,
+    limit: usize,
+) -> Result<Vec<u8>, BodyError> {
+    let mut body = Vec::new();
+    while let Some(chunk) =
+        response.chunk().await.map_err(|error| BodyError::Transport(error.without_url()))?
+    {
+        if body.len() + chunk.len() > limit {
+            return Err(BodyError::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// A URL without the user and password that may stand in it.
+pub fn without_credentials(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme && !url[scheme + 3..at].contains('/') => {
+            format!("{}{}", &url[..scheme + 3], &url[at + 1..])
+        }
+        _ => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hides_credentials() {
+        let cases = [
+            ("http://u:p@host/api", "http://host/api"),
+            ("http://host/a@b", "http://host/a@b"),
+            ("nonsense", "nonsense"),
+            ("https://u:p@ss@host", "https://host"),
+        ];
+        for (url, shown) in cases {
+            assert_eq!(without_credentials(url), shown);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The one retry loop: exponential, jittered, within a total time budget.
+//!
+//! Only for requests that may be repeated without harm.
+
+use std::time::Duration;
+
+use rand::Rng;
+use tokio::time::Instant;
+use tracing::warn;
+
+/// First pause; each next one doubles, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// Longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// An error that knows whether trying again can help.
+pub trait Retryable {
+    /// Whether the same request may succeed a little later.
+    fn is_retryable(&self) -> bool;
+}
+
+/// Runs `operation` until it succeeds, fails for good, or `budget` is spent.
+///
+/// # Errors
+/// The last error.
+pub async fn retry<T, E, F>(
+    budget: Duration,
+    what: &str,
+    mut operation: impl FnMut() -> F,
+) -> Result<T, E>
+where
+    E: Retryable + std::fmt::Display,
+    F: Future<Output = Result<T, E>>,
+{
+    let deadline = Instant::now() + budget;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let error = match operation().await {
+            Ok(value) => return Ok(value),
+            Err(error) if !error.is_retryable() => return Err(error),
+            Err(error) => error,
+        };
+        // Half to full pause, so that workers that failed together do not
+        // come back together.
+        let jittered = pause.mul_f64(rand::rng().random_range(0.5..1.0));
+        if Instant::now() + jittered > deadline {
+            return Err(error);
+        }
+        warn!(error = %error, "{what} failed and is tried again: {error}");
+        tokio::time::sleep(jittered).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Fault(bool);
+
+    impl Retryable for Fault {
+        fn is_retryable(&self) -> bool {
+            self.0
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn gives_up_when_the_budget_is_spent() {
+        let mut tries = 0;
+        let start = Instant::now();
+        let result: Result<(), Fault> = retry(Duration::from_secs(5), "it", || {
+            tries += 1;
+            std::future::ready(Err(Fault(true)))
+        })
+        .await;
+        assert!(result.is_err());
+        assert!((4..20).contains(&tries), "{tries}");
+        assert!(start.elapsed() <= Duration::from_secs(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn does_not_repeat_what_cannot_help() {
+        let mut tries = 0;
+        let result: Result<(), Fault> = retry(Duration::from_secs(5), "it", || {
+            tries += 1;
+            std::future::ready(Err(Fault(false)))
+        })
+        .await;
+        assert!(result.is_err());
+        assert_eq!(tries, 1);
+    }
+}
