@@ -15,8 +15,12 @@
 //! `docs/ARCHITECTURE.md` has the long form; `tests/it/layering.rs` checks
 //! which module may use which.
 
+pub mod collector;
 pub mod config;
 pub mod dataframe;
 pub mod decimal;
+pub mod fetcher;
+pub mod http;
+pub mod prometheus;
 pub mod text;
 pub mod time;

@@ -5,6 +5,7 @@
 mod decimal;
 mod metrics_yml;
 mod oslo_config;
+mod promql;
 
 /// Asserts that cases fail in the expected places only.
 ///
@@ -20,7 +21,7 @@ fn assert_deviations(failures: &[(String, String)], allowed: &[(&str, &str)]) {
         unexpected.is_empty(),
         "{} cases deviate, first: {:#?}",
         unexpected.len(),
-        &unexpected[..unexpected.len().min(8)]
+        &unexpected[..unexpected.len().min(40)]
     );
     let stale: Vec<_> = allowed
         .iter()
