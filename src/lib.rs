@@ -22,5 +22,7 @@ pub mod decimal;
 pub mod fetcher;
 pub mod http;
 pub mod prometheus;
+pub mod rating;
+pub mod state;
 pub mod text;
 pub mod time;

@@ -1,0 +1,57 @@
+//! `modules_state`: which rating modules are enabled, and their order.
+
+use sea_orm::ConnectionTrait;
+
+use super::{Context, Database, StateError, statement};
+
+/// State of a rating module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModuleState {
+    /// Name of the module.
+    pub name: String,
+    /// Whether it rates.
+    pub enabled: bool,
+    /// Modules of higher priority rate first.
+    pub priority: i32,
+}
+
+/// All modules that have a row. A module without one is disabled.
+///
+/// # Errors
+/// A database that fails.
+pub async fn list(database: &Database) -> Result<Vec<ModuleState>, StateError> {
+    let connection = database.connection();
+    let sql = "SELECT name, state, priority FROM modules_state ORDER BY name";
+    let rows = connection.query_all_raw(statement(connection, sql, [])).await;
+    let action = "read the rating modules";
+    rows.to(action)?
+        .iter()
+        .map(|row| {
+            let priority: Option<i32> = row.try_get("", "priority").to(action)?;
+            Ok(ModuleState {
+                name: row.try_get("", "name").to(action)?,
+                enabled: row.try_get("", "state").to(action)?,
+                // The reference reads no priority, and 0, as 1.
+                priority: priority.filter(|priority| *priority != 0).unwrap_or(1),
+            })
+        })
+        .collect()
+}
+
+/// Sets the state of a module.
+///
+/// # Errors
+/// A database that fails.
+pub async fn set(
+    connection: &impl ConnectionTrait,
+    module: &ModuleState,
+) -> Result<(), StateError> {
+    let action = "set a rating module";
+    let sql = "DELETE FROM modules_state WHERE name = ?";
+    let delete = statement(connection, sql, [module.name.as_str().into()]);
+    connection.execute_raw(delete).await.to(action)?;
+    let sql = "INSERT INTO modules_state (name, state, priority) VALUES (?, ?, ?)";
+    let values = [module.name.as_str().into(), module.enabled.into(), module.priority.into()];
+    connection.execute_raw(statement(connection, sql, values)).await.to(action)?;
+    Ok(())
+}
