@@ -19,6 +19,7 @@
 
 use std::{cmp::Ordering, fmt, iter::Sum, ops, str::FromStr, sync::LazyLock};
 
+use crate::text::without_digit_separators;
 use dec::Rounding;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -152,6 +153,15 @@ impl Decimal {
         Self::parse_in(&EXACT, &format!("{value:?}"))
     }
 
+    /// The exact binary value of a float, to 42 digits; never equal to a
+    /// shorter decimal that the float only comes near to.
+    ///
+    /// # Errors
+    /// NaN and infinities.
+    pub fn from_f64_exact(value: f64) -> Result<Self, DecimalError> {
+        Self::parse_in(&EXACT, &format!("{value:.1074}"))
+    }
+
     /// The nearest `f64`, as Python's `float()` gives it; for JSON answers only.
     pub fn to_f64(self) -> f64 {
         self.to_string().parse().unwrap_or(f64::NAN)
@@ -279,17 +289,10 @@ impl Factor {
         let syntax = || DecimalError::Syntax(clip(text));
         let body = text.trim();
         let plain = |part: &str| {
-            let bytes = part.as_bytes();
-            let lone = bytes.iter().enumerate().any(|(at, byte)| {
-                *byte == b'_'
-                    && !(at > 0
-                        && bytes[at - 1].is_ascii_digit()
-                        && bytes.get(at + 1).is_some_and(u8::is_ascii_digit))
-            });
             let allowed =
-                bytes.iter().all(|byte| byte.is_ascii_digit() || b"+-_.eE".contains(byte));
-            (!lone && allowed && part.bytes().any(|byte| byte.is_ascii_digit()))
-                .then(|| part.replace('_', ""))
+                part.bytes().all(|byte| byte.is_ascii_digit() || b"+-_.eE".contains(&byte));
+            let digits = without_digit_separators(part)?;
+            (allowed && part.bytes().any(|byte| byte.is_ascii_digit())).then(|| digits.into_owned())
         };
         let value = match body.split_once('/') {
             None => plain(body).and_then(|text| text.parse::<f64>().ok()).ok_or_else(syntax)?,

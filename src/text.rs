@@ -1,4 +1,22 @@
-//! Text forms shared by the layers above: Python's `repr`.
+//! Text forms that Python gives meaning to, shared by the layers above.
+
+use std::borrow::Cow;
+
+/// The text without the single underscores that Python lets stand between the
+/// digits of a number; `None` if one stands elsewhere.
+pub fn without_digit_separators(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains('_') {
+        return Some(text.into());
+    }
+    let bytes = text.as_bytes();
+    let between_digits = |at: usize| {
+        at > 0
+            && bytes[at - 1].is_ascii_digit()
+            && bytes.get(at + 1).is_some_and(u8::is_ascii_digit)
+    };
+    let fine = bytes.iter().enumerate().all(|(at, byte)| *byte != b'_' || between_digits(at));
+    fine.then(|| text.replace('_', "").into())
+}
 
 /// Python's `repr` of a text: quoted, with escapes for what cannot be printed.
 ///

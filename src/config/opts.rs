@@ -4,7 +4,10 @@
 use std::borrow::Cow;
 
 use super::ini::is_space;
-use crate::{dataframe::python_float, text::python_repr};
+use crate::{
+    dataframe::python_float,
+    text::{python_repr, without_digit_separators},
+};
 
 /// Type of an option's value.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -194,19 +197,8 @@ impl Kind {
     }
 }
 
-/// Python lets single underscores stand between the digits of a number.
 fn digits(text: &str) -> Result<Cow<'_, str>, ()> {
-    if !text.contains('_') {
-        return Ok(text.into());
-    }
-    let bytes = text.as_bytes();
-    let between_digits = |at: usize| {
-        at > 0
-            && bytes[at - 1].is_ascii_digit()
-            && bytes.get(at + 1).is_some_and(u8::is_ascii_digit)
-    };
-    let fine = bytes.iter().enumerate().all(|(at, byte)| *byte != b'_' || between_digits(at));
-    fine.then(|| text.replace('_', "").into()).ok_or(())
+    without_digit_separators(text).ok_or(())
 }
 
 /// Pairs of a dict option. A part without a colon is glued to the next one.

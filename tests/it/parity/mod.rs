@@ -3,6 +3,7 @@
 //! `generate.py` beside it.
 
 mod decimal;
+mod hashmap;
 mod metrics_yml;
 mod oslo_config;
 mod promql;

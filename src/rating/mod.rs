@@ -1,0 +1,166 @@
+//! Stage 3: what usage costs.
+//!
+//! `DataFrame → DataFrame with prices`, through every enabled module in order
+//! of priority. The modules of a scope are loaded by a [`Rater`], which keeps
+//! them as long as rules and validity allow.
+
+pub mod hashmap;
+pub mod pricelist;
+
+use std::sync::Arc;
+
+use chrono::NaiveDateTime;
+use tokio::{sync::Mutex, time::Instant};
+
+use crate::{
+    dataframe::DataFrame,
+    state::{
+        Database, StateError,
+        modules::{self, ModuleState},
+        rating_rules::{self, HashmapRows},
+    },
+};
+
+/// Modules that can rate. `noop` is one in the reference, too: it changes
+/// nothing and is always there.
+pub const MODULES: [&str; 3] = ["noop", "hashmap", "pyscripts"];
+
+/// Time for which rules are taken from memory. A change of price reaches a
+/// running processor at most that much later.
+const RULES_AGE: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Why a frame has no prices. The scope's period fails and is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum RatingError {
+    /// The rules cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A threshold is set on a label whose value is no number.
+    #[error(
+        "data point of type `{frame_type}`: label `{field}` has thresholds, but its value `{value}` is no number; correct the label or remove the thresholds"
+    )]
+    NotNumeric {
+        /// Type of the data point.
+        frame_type: String,
+        /// Name of the label.
+        field: String,
+        /// Its value.
+        value: String,
+    },
+    /// A module is enabled that this program does not have.
+    #[error(
+        "rating module `{0}` is enabled but not available; disable it, or its prices would be missing"
+    )]
+    Unavailable(String),
+}
+
+/// One way of pricing.
+pub trait RatingModule: Send + Sync + std::fmt::Debug {
+    /// Sets the prices of a frame's points.
+    ///
+    /// # Errors
+    /// Points that cannot be rated.
+    fn rate(&self, frame: &mut DataFrame) -> Result<(), RatingError>;
+}
+
+/// Rates the frames of scopes with the rules of the state database.
+#[derive(Debug)]
+pub struct Rater {
+    database: Database,
+    loaded: Mutex<Option<Loaded>>,
+}
+
+/// Modules and rules as they were at some instant.
+#[derive(Debug, Clone)]
+struct Loaded {
+    at: Instant,
+    modules: Arc<Vec<ModuleState>>,
+    rows: Arc<HashmapRows>,
+}
+
+/// The compiled modules of one scope, and for how long they hold.
+#[derive(Debug)]
+pub struct ScopeRater {
+    rows: Arc<HashmapRows>,
+    states: Arc<Vec<ModuleState>>,
+    modules: Vec<Box<dyn RatingModule>>,
+    validity: hashmap::Validity,
+}
+
+impl Rater {
+    /// A rater that reads its rules from `database`.
+    pub fn new(database: Database) -> Self {
+        Self { database, loaded: Mutex::new(None) }
+    }
+
+    async fn load(&self) -> Result<Loaded, StateError> {
+        let mut cached = self.loaded.lock().await;
+        if let Some(loaded) = cached.as_ref().filter(|loaded| loaded.at.elapsed() < RULES_AGE) {
+            return Ok(loaded.clone());
+        }
+        let at = Instant::now();
+        let modules = modules::list(&self.database).await?;
+        let rows = rating_rules::load(&self.database).await?;
+        // What did not change keeps its place, so that compiled rules live on.
+        let kept = cached.take();
+        let (modules, rows) = match kept {
+            Some(kept) => (
+                if *kept.modules == modules { kept.modules } else { Arc::new(modules) },
+                if *kept.rows == rows { kept.rows } else { Arc::new(rows) },
+            ),
+            None => (Arc::new(modules), Arc::new(rows)),
+        };
+        Ok(cached.insert(Loaded { at, modules, rows }).clone())
+    }
+
+    /// The modules for a period of a scope. `at` is the wall clock, in the
+    /// local zone, at the begin of the period: rules that hold then apply.
+    /// `previous` is taken again if it still holds.
+    ///
+    /// # Errors
+    /// Rules that cannot be read, an enabled module that is not there.
+    pub async fn scope(
+        &self,
+        scope_id: &str,
+        at: NaiveDateTime,
+        previous: Option<ScopeRater>,
+    ) -> Result<ScopeRater, RatingError> {
+        let loaded = self.load().await?;
+        if let Some(previous) = previous
+            && Arc::ptr_eq(&previous.rows, &loaded.rows)
+            && Arc::ptr_eq(&previous.states, &loaded.modules)
+            && previous.validity.contains(at)
+        {
+            return Ok(previous);
+        }
+        let mut enabled: Vec<&ModuleState> = loaded
+            .modules
+            .iter()
+            .filter(|module| module.enabled && module.name != "noop")
+            .collect();
+        enabled.sort_by_key(|module| -module.priority);
+        let mut validity = hashmap::Validity::default();
+        let mut compiled: Vec<Box<dyn RatingModule>> = Vec::new();
+        for module in enabled {
+            match module.name.as_str() {
+                "hashmap" => {
+                    let rules = hashmap::Rules::compile(&loaded.rows, scope_id, at);
+                    validity = rules.validity();
+                    compiled.push(Box::new(rules));
+                }
+                other => return Err(RatingError::Unavailable(other.to_owned())),
+            }
+        }
+        Ok(ScopeRater { rows: loaded.rows, states: loaded.modules, modules: compiled, validity })
+    }
+}
+
+impl ScopeRater {
+    /// Sets the prices of a frame's points, module by module.
+    ///
+    /// # Errors
+    /// Points that cannot be rated.
+    pub fn rate(&self, frame: &mut DataFrame) -> Result<(), RatingError> {
+        self.modules.iter().try_for_each(|module| module.rate(frame))
+    }
+}

@@ -1,0 +1,769 @@
+//! The whole price list as one YAML file: `ratekitty rules export|import`.
+//!
+//! A file can be kept in version control and imported again and again: an
+//! import compares it with the database, changes what differs and nothing else,
+//! in one transaction. Mappings that are gone from the file are deleted as the
+//! API deletes them, so that they stay on record.
+//!
+//! ```yaml
+//! modules:
+//!   hashmap: {enabled: true, priority: 1}
+//! hashmap:
+//!   groups: [uptime]
+//!   services:
+//!     - name: instance
+//!       mappings:
+//!         - {type: flat, cost: "0.1", group: uptime}
+//!       thresholds:
+//!         - {level: "100", type: rate, cost: "0.9", group: uptime}
+//!       fields:
+//!         - name: flavor_name
+//!           mappings:
+//!             - {value: m1.large, type: flat, cost: "0.4", group: uptime}
+//! ```
+
+use std::{collections::BTreeMap, fmt};
+
+use chrono::NaiveDateTime;
+use serde::{Deserialize, Serialize};
+
+use super::MODULES;
+use crate::{
+    decimal::Decimal,
+    state::{
+        Database, StateError,
+        modules::{self, ModuleState},
+        rating_rules::{
+            self, CostType, HashmapRows, MappingRow, Parent, RuleTable, ThresholdRow, new_id,
+        },
+    },
+};
+
+/// The file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PriceList {
+    /// State of the rating modules by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modules: BTreeMap<String, Module>,
+    /// Rules of the hashmap module.
+    #[serde(default)]
+    pub hashmap: Hashmap,
+}
+
+/// State of a rating module.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Module {
+    /// Whether it rates.
+    pub enabled: bool,
+    /// Modules of higher priority rate first.
+    #[serde(default = "one")]
+    pub priority: i32,
+}
+
+fn one() -> i32 {
+    1
+}
+
+/// Rules of the hashmap module.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hashmap {
+    /// Names of the groups; those that rules name need not be listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// Types of data points and their rules.
+    #[serde(default)]
+    pub services: Vec<Service>,
+}
+
+/// A type of data point.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// The type.
+    pub name: String,
+    /// Prices of the service itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mappings: Vec<Mapping>,
+    /// Prices from a quantity on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub thresholds: Vec<Threshold>,
+    /// Labels and the prices of their values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<Field>,
+}
+
+/// A label.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Field {
+    /// Name of the label.
+    pub name: String,
+    /// Prices of its values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mappings: Vec<Mapping>,
+    /// Prices from a numeric value on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub thresholds: Vec<Threshold>,
+}
+
+/// A price or factor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mapping {
+    /// The field's value; not for a service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// `flat` (a price per unit) or `rate` (a factor).
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// Price or factor; in quotes, so that no reader rounds it.
+    pub cost: Decimal,
+    /// Group, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The only scope it holds for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant_id: Option<String>,
+    /// First instant at which it holds, local time; the time of the import when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<NaiveDateTime>,
+    /// First instant at which it no longer holds, local time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<NaiveDateTime>,
+    /// Name, at most 32 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+/// A price or factor from a level on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Threshold {
+    /// The level.
+    pub level: Decimal,
+    /// `flat` or `rate`.
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// Price or factor.
+    pub cost: Decimal,
+    /// Group, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The only scope it holds for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant_id: Option<String>,
+}
+
+/// How a cost counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A price per unit.
+    Flat,
+    /// A factor on the price.
+    Rate,
+}
+
+impl From<Kind> for CostType {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Flat => Self::Flat,
+            Kind::Rate => Self::Rate,
+        }
+    }
+}
+
+impl From<CostType> for Kind {
+    fn from(kind: CostType) -> Self {
+        match kind {
+            CostType::Flat => Self::Flat,
+            CostType::Rate => Self::Rate,
+        }
+    }
+}
+
+/// Why a price list is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum PriceListError {
+    /// The text is no price list.
+    #[error("the price list cannot be read: {0}")]
+    Syntax(String),
+    /// It says what the API would refuse.
+    #[error("{place}: {problem}")]
+    Invalid {
+        /// Where in the list.
+        place: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The database failed; nothing was changed.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+fn invalid(place: &str, problem: impl Into<String>) -> PriceListError {
+    PriceListError::Invalid { place: place.to_owned(), problem: problem.into() }
+}
+
+/// One difference between list and database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Is in the list only.
+    Add(String),
+    /// Is in the database only.
+    Remove(String),
+    /// Differs.
+    Set(String),
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Add(what) => write!(f, "+ {what}"),
+            Self::Remove(what) => write!(f, "- {what}"),
+            Self::Set(what) => write!(f, "~ {what}"),
+        }
+    }
+}
+
+impl PriceList {
+    /// Reads a list from YAML and checks it.
+    ///
+    /// # Errors
+    /// What is no price list, and what the API would refuse.
+    pub fn parse(text: &str) -> Result<Self, PriceListError> {
+        let list: Self = serde_yaml::from_str(text)
+            .map_err(|error| PriceListError::Syntax(error.to_string()))?;
+        list.check()?;
+        Ok(list)
+    }
+
+    /// Writes the list as YAML.
+    ///
+    /// # Errors
+    /// A value that YAML cannot hold.
+    pub fn to_yaml(&self) -> Result<String, PriceListError> {
+        serde_yaml::to_string(self).map_err(|error| PriceListError::Syntax(error.to_string()))
+    }
+
+    fn check(&self) -> Result<(), PriceListError> {
+        for (name, module) in &self.modules {
+            let place = format!("module `{name}`");
+            if !MODULES.contains(&name.as_str()) {
+                return Err(invalid(
+                    &place,
+                    format!("not known; known are {}", MODULES.join(", ")),
+                ));
+            }
+            if module.priority < 1 {
+                return Err(invalid(&place, "priority must be at least 1"));
+            }
+        }
+        unique("hashmap", "group", &self.hashmap.groups)?;
+        let services: Vec<_> = self.hashmap.services.iter().map(|s| s.name.clone()).collect();
+        unique("hashmap", "service", &services)?;
+        let mut names = Vec::new();
+        for service in &self.hashmap.services {
+            let place = format!("service `{}`", service.name);
+            let fields: Vec<_> = service.fields.iter().map(|field| field.name.clone()).collect();
+            unique(&place, "field", &fields)?;
+            check_rules(&place, false, &service.mappings, &service.thresholds)?;
+            names.extend(service.mappings.iter().filter_map(|mapping| mapping.name.clone()));
+            for field in &service.fields {
+                let place = format!("{place}, field `{}`", field.name);
+                check_rules(&place, true, &field.mappings, &field.thresholds)?;
+                names.extend(field.mappings.iter().filter_map(|mapping| mapping.name.clone()));
+            }
+        }
+        unique("hashmap", "mapping", &names)
+    }
+
+    /// The list of what is in the database.
+    ///
+    /// # Errors
+    /// A database that fails.
+    pub async fn export(database: &Database) -> Result<Self, PriceListError> {
+        let rows = rating_rules::load(database).await?;
+        let group = |id: Option<i32>| {
+            id.and_then(|id| rows.groups.iter().find(|g| g.id == id)).map(|g| g.name.clone())
+        };
+        let mappings = |parent: Parent| {
+            let live = rows.mappings.iter().filter(|m| m.parent == parent && m.deleted.is_none());
+            live.map(|row| Mapping {
+                value: row.value.clone().filter(|value| !value.is_empty()),
+                kind: row.kind.into(),
+                cost: shortened(row.cost),
+                group: group(row.group),
+                tenant_id: row.tenant_id.clone(),
+                start: Some(row.start),
+                end: row.end,
+                name: Some(row.name.clone()),
+                description: row.description.clone(),
+            })
+            .collect()
+        };
+        let thresholds = |parent: Parent| {
+            let own = rows.thresholds.iter().filter(|threshold| threshold.parent == parent);
+            own.map(|row| Threshold {
+                level: shortened(row.level),
+                kind: row.kind.into(),
+                cost: shortened(row.cost),
+                group: group(row.group),
+                tenant_id: row.tenant_id.clone(),
+            })
+            .collect()
+        };
+        let services = rows.services.iter().map(|service| Service {
+            name: service.name.clone(),
+            mappings: mappings(Parent::Service(service.id)),
+            thresholds: thresholds(Parent::Service(service.id)),
+            fields: rows
+                .fields
+                .iter()
+                .filter(|field| field.service == service.id)
+                .map(|field| Field {
+                    name: field.name.clone(),
+                    mappings: mappings(Parent::Field(field.id)),
+                    thresholds: thresholds(Parent::Field(field.id)),
+                })
+                .collect(),
+        });
+        let services = services.collect();
+        let states = modules::list(database).await?.into_iter();
+        Ok(Self {
+            modules: states
+                .map(|state| {
+                    (state.name, Module { enabled: state.enabled, priority: state.priority })
+                })
+                .collect(),
+            hashmap: Hashmap {
+                groups: rows.groups.iter().map(|group| group.name.clone()).collect(),
+                services,
+            },
+        })
+    }
+
+    /// Makes the database say what the list says, in one transaction. `now` is
+    /// the wall clock of the local zone: the start of mappings that name none.
+    /// With `dry_run`, only tells what would change.
+    ///
+    /// # Errors
+    /// A database that fails; nothing is changed then.
+    pub async fn import(
+        &self,
+        database: &Database,
+        now: NaiveDateTime,
+        dry_run: bool,
+    ) -> Result<Vec<Change>, PriceListError> {
+        let transaction = database.begin().await?;
+        let rows = rating_rules::load(database).await?;
+        let states = modules::list(database).await?;
+        let mut importer =
+            Importer { transaction: &transaction, rows, now, write: !dry_run, changes: Vec::new() };
+        importer.modules(&self.modules, &states).await?;
+        importer.hashmap(&self.hashmap).await?;
+        let changes = importer.changes;
+        let end = if dry_run { transaction.rollback().await } else { transaction.commit().await };
+        end.map_err(|source| StateError::Statement { action: "import the price list", source })?;
+        Ok(changes)
+    }
+}
+
+/// A stored number without the zeros that its column adds.
+fn shortened(value: Decimal) -> Decimal {
+    let text = value.to_plain_string();
+    let text = match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.'),
+        false => &text,
+    };
+    text.parse().unwrap_or(value)
+}
+
+fn unique(place: &str, what: &str, names: &[String]) -> Result<(), PriceListError> {
+    for (at, name) in names.iter().enumerate() {
+        if name.is_empty() || name.chars().count() > 255 {
+            return Err(invalid(place, format!("a {what} needs a name of 1 to 255 characters")));
+        }
+        if names[..at].contains(name) {
+            return Err(invalid(place, format!("{what} `{name}` is there twice")));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a number fits a column of `whole` digits before the point.
+fn fits(value: Decimal, whole: u32) -> bool {
+    let limit: Option<Decimal> = format!("1E+{whole}").parse().ok();
+    limit.is_some_and(|limit| value.abs() < limit)
+}
+
+fn check_rules(
+    place: &str,
+    of_field: bool,
+    mappings: &[Mapping],
+    thresholds: &[Threshold],
+) -> Result<(), PriceListError> {
+    let cost = |cost: Decimal| {
+        if fits(cost, 12) {
+            Ok(())
+        } else {
+            Err(invalid(place, format!("cost `{cost}` has more than 12 digits before the point")))
+        }
+    };
+    for (at, mapping) in mappings.iter().enumerate() {
+        cost(mapping.cost)?;
+        match &mapping.value {
+            None if of_field => return Err(invalid(place, "a mapping of a field needs a `value`")),
+            Some(_) if !of_field => {
+                return Err(invalid(
+                    place,
+                    "a mapping of a service has no `value`; make it one of a field",
+                ));
+            }
+            Some(value) if value.is_empty() || value.chars().count() > 255 => {
+                return Err(invalid(place, "a `value` has 1 to 255 characters"));
+            }
+            _ => {}
+        }
+        if mapping.name.as_ref().is_some_and(|name| name.chars().count() > 32) {
+            return Err(invalid(place, "the `name` of a mapping has at most 32 characters"));
+        }
+        if let (Some(start), Some(end)) = (mapping.start, mapping.end)
+            && end <= start
+        {
+            return Err(invalid(place, format!("end {end} is not after start {start}")));
+        }
+        let same = |other: &&Mapping| {
+            other.value == mapping.value
+                && other.tenant_id == mapping.tenant_id
+                && other.group == mapping.group
+                && other.end.is_none_or(|end| mapping.start.is_none_or(|start| start < end))
+                && mapping.end.is_none_or(|end| other.start.is_none_or(|start| start < end))
+        };
+        if mappings[..at].iter().any(|other| same(&other)) {
+            let value = mapping.value.as_deref().unwrap_or("");
+            return Err(invalid(
+                place,
+                format!(
+                    "two mappings of value `{value}`, tenant `{}` hold at the same time",
+                    mapping.tenant_id.as_deref().unwrap_or("all")
+                ),
+            ));
+        }
+    }
+    for (at, threshold) in thresholds.iter().enumerate() {
+        cost(threshold.cost)?;
+        if !fits(threshold.level, 12) {
+            return Err(invalid(
+                place,
+                format!("level `{}` has more than 12 digits before the point", threshold.level),
+            ));
+        }
+        let same = |other: &Threshold| {
+            other.level == threshold.level && other.tenant_id == threshold.tenant_id
+        };
+        if thresholds[..at].iter().any(same) {
+            return Err(invalid(place, format!("two thresholds of level `{}`", threshold.level)));
+        }
+    }
+    Ok(())
+}
+
+/// Writes the differences.
+struct Importer<'a, C> {
+    transaction: &'a C,
+    rows: HashmapRows,
+    now: NaiveDateTime,
+    write: bool,
+    changes: Vec<Change>,
+}
+
+impl<C: sea_orm::ConnectionTrait> Importer<'_, C> {
+    async fn modules(
+        &mut self,
+        wanted: &BTreeMap<String, Module>,
+        states: &[ModuleState],
+    ) -> Result<(), StateError> {
+        for (name, module) in wanted {
+            let state = ModuleState {
+                name: name.clone(),
+                enabled: module.enabled,
+                priority: module.priority,
+            };
+            if states.contains(&state) {
+                continue;
+            }
+            let word = if module.enabled { "enabled" } else { "disabled" };
+            self.changes
+                .push(Change::Set(format!("module {name}: {word}, priority {}", module.priority)));
+            if self.write {
+                modules::set(self.transaction, &state).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn hashmap(&mut self, wanted: &Hashmap) -> Result<(), StateError> {
+        let mut services = Vec::new();
+        for service in &wanted.services {
+            let known =
+                self.rows.services.iter().find(|row| row.name == service.name).map(|row| row.id);
+            let place = format!("service {}", service.name);
+            let id = match known {
+                Some(id) => id,
+                None => {
+                    self.changes.push(Change::Add(place.clone()));
+                    if self.write {
+                        rating_rules::add_service(self.transaction, &service.name).await?
+                    } else {
+                        -1
+                    }
+                }
+            };
+            services.push(id);
+            self.rules(&place, Parent::Service(id), &service.mappings, &service.thresholds).await?;
+            let mut fields = Vec::new();
+            for field in &service.fields {
+                let known =
+                    self.rows.fields.iter().find(|row| row.service == id && row.name == field.name);
+                let known = known.map(|row| row.id);
+                let place = format!("{place}, field {}", field.name);
+                let field_id = match known {
+                    Some(id) => id,
+                    None => {
+                        self.changes.push(Change::Add(place.clone()));
+                        if self.write {
+                            rating_rules::add_field(self.transaction, id, &field.name).await?
+                        } else {
+                            -1
+                        }
+                    }
+                };
+                fields.push(field_id);
+                self.rules(&place, Parent::Field(field_id), &field.mappings, &field.thresholds)
+                    .await?;
+            }
+            let gone = self
+                .rows
+                .fields
+                .iter()
+                .filter(|row| row.service == id && !fields.contains(&row.id));
+            for row in gone.cloned().collect::<Vec<_>>() {
+                let place = format!("{place}, field {}", row.name);
+                self.remove(&place, Parent::Field(row.id), RuleTable::Fields, row.id).await?;
+            }
+        }
+        let gone = self.rows.services.iter().filter(|row| !services.contains(&row.id));
+        for row in gone.cloned().collect::<Vec<_>>() {
+            let place = format!("service {}", row.name);
+            for field in self.rows.fields.clone().iter().filter(|field| field.service == row.id) {
+                let place = format!("{place}, field {}", field.name);
+                self.remove(&place, Parent::Field(field.id), RuleTable::Fields, field.id).await?;
+            }
+            self.remove(&place, Parent::Service(row.id), RuleTable::Services, row.id).await?;
+        }
+        for name in &wanted.groups {
+            self.group(Some(name)).await?;
+        }
+        let used = |group: &str| {
+            let rules = wanted.services.iter().flat_map(|service| {
+                let fields = service.fields.iter();
+                let mappings =
+                    service.mappings.iter().chain(fields.clone().flat_map(|f| &f.mappings));
+                let thresholds =
+                    service.thresholds.iter().chain(fields.flat_map(|f| &f.thresholds));
+                mappings.map(|m| &m.group).chain(thresholds.map(|t| &t.group))
+            });
+            wanted.groups.iter().any(|name| name == group)
+                || rules.flatten().any(|name| name == group)
+        };
+        let gone: Vec<_> =
+            self.rows.groups.iter().filter(|row| !used(&row.name)).cloned().collect();
+        for row in gone {
+            self.changes.push(Change::Remove(format!("group {}", row.name)));
+            if self.write {
+                rating_rules::delete_row(self.transaction, RuleTable::Groups, row.id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Row of a group, made if it is not there.
+    async fn group(&mut self, name: Option<&String>) -> Result<Option<i32>, StateError> {
+        let Some(name) = name else { return Ok(None) };
+        if let Some(row) = self.rows.groups.iter().find(|row| row.name == *name) {
+            return Ok(Some(row.id));
+        }
+        self.changes.push(Change::Add(format!("group {name}")));
+        let id =
+            if self.write { rating_rules::add_group(self.transaction, name).await? } else { -1 };
+        self.rows.groups.push(rating_rules::GroupRow {
+            id,
+            group_id: String::new(),
+            name: name.clone(),
+        });
+        Ok(Some(id))
+    }
+
+    /// Removes a service or field with its rules.
+    async fn remove(
+        &mut self,
+        place: &str,
+        parent: Parent,
+        table: RuleTable,
+        id: i32,
+    ) -> Result<(), StateError> {
+        self.rules(place, parent, &[], &[]).await?;
+        self.changes.push(Change::Remove(place.to_owned()));
+        if self.write {
+            rating_rules::delete_row(self.transaction, table, id).await?;
+        }
+        Ok(())
+    }
+
+    async fn rules(
+        &mut self,
+        place: &str,
+        parent: Parent,
+        mappings: &[Mapping],
+        thresholds: &[Threshold],
+    ) -> Result<(), StateError> {
+        let mut kept = Vec::new();
+        for mapping in mappings {
+            let group = self.group(mapping.group.as_ref()).await?;
+            let same = |row: &&MappingRow| {
+                row.parent == parent
+                    && row.deleted.is_none()
+                    && !kept.contains(&row.id)
+                    && row.group == group
+                    && row.value.as_deref().unwrap_or("") == mapping.value.as_deref().unwrap_or("")
+                    && row.kind == mapping.kind.into()
+                    && row.cost == mapping.cost.quantize(28)
+                    && row.tenant_id == mapping.tenant_id
+                    // What the file leaves open was decided when it was first imported.
+                    && mapping.start.is_none_or(|start| start == row.start)
+                    && row.end == mapping.end
+                    && mapping.name.as_ref().is_none_or(|name| *name == row.name)
+                    && row.description == mapping.description
+            };
+            if let Some(row) = self.rows.mappings.iter().find(same) {
+                kept.push(row.id);
+                continue;
+            }
+            self.changes.push(Change::Add(format!("{place}: {}", show_mapping(mapping))));
+            if self.write {
+                let row = MappingRow {
+                    id: 0,
+                    mapping_id: new_id(),
+                    parent,
+                    group,
+                    value: Some(mapping.value.clone().unwrap_or_default()),
+                    cost: mapping.cost,
+                    kind: mapping.kind.into(),
+                    tenant_id: mapping.tenant_id.clone(),
+                    name: mapping.name.clone().unwrap_or_else(|| new_id().replace('-', "")),
+                    start: mapping.start.unwrap_or(self.now),
+                    end: mapping.end,
+                    description: mapping.description.clone(),
+                    deleted: None,
+                    created_by: String::new(),
+                };
+                rating_rules::add_mapping(self.transaction, &row, self.now).await?;
+            }
+        }
+        let gone: Vec<_> = self
+            .rows
+            .mappings
+            .iter()
+            .filter(|row| row.parent == parent && row.deleted.is_none() && !kept.contains(&row.id))
+            .map(|row| (row.id, row.cost, row.value.clone()))
+            .collect();
+        for (id, cost, value) in gone {
+            let value = value.filter(|value| !value.is_empty());
+            let value = value.map(|value| format!(" of value {value}")).unwrap_or_default();
+            self.changes
+                .push(Change::Remove(format!("{place}: mapping{value} at {}", shortened(cost))));
+            if self.write {
+                rating_rules::delete_mapping(self.transaction, id, self.now, "ratekitty").await?;
+            }
+        }
+        self.thresholds(place, parent, thresholds).await
+    }
+
+    async fn thresholds(
+        &mut self,
+        place: &str,
+        parent: Parent,
+        thresholds: &[Threshold],
+    ) -> Result<(), StateError> {
+        let mut kept = Vec::new();
+        let mut added = Vec::new();
+        for threshold in thresholds {
+            let group = self.group(threshold.group.as_ref()).await?;
+            let same = |row: &&ThresholdRow| {
+                row.parent == parent
+                    && !kept.contains(&row.id)
+                    && row.group == group
+                    && row.level == threshold.level.quantize(8)
+                    && row.kind == threshold.kind.into()
+                    && row.cost == threshold.cost.quantize(28)
+                    && row.tenant_id == threshold.tenant_id
+            };
+            match self.rows.thresholds.iter().find(same) {
+                Some(row) => kept.push(row.id),
+                None => added.push((threshold, group)),
+            }
+        }
+        // Old ones first: a level is there once only.
+        let gone: Vec<_> = self
+            .rows
+            .thresholds
+            .iter()
+            .filter(|row| row.parent == parent && !kept.contains(&row.id))
+            .map(|row| (row.id, row.level))
+            .collect();
+        for (id, level) in gone {
+            self.changes
+                .push(Change::Remove(format!("{place}: threshold at level {}", shortened(level))));
+            if self.write {
+                rating_rules::delete_threshold(self.transaction, id).await?;
+            }
+        }
+        for (threshold, group) in added {
+            self.changes.push(Change::Add(format!(
+                "{place}: threshold at level {}, {} {}",
+                threshold.level,
+                CostType::from(threshold.kind).as_str(),
+                threshold.cost
+            )));
+            if self.write {
+                let row = ThresholdRow {
+                    id: 0,
+                    threshold_id: new_id(),
+                    parent,
+                    group,
+                    level: threshold.level,
+                    cost: threshold.cost,
+                    kind: threshold.kind.into(),
+                    tenant_id: threshold.tenant_id.clone(),
+                };
+                rating_rules::add_threshold(self.transaction, &row).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn show_mapping(mapping: &Mapping) -> String {
+    let value =
+        mapping.value.as_ref().map(|value| format!(" of value {value}")).unwrap_or_default();
+    let tenant =
+        mapping.tenant_id.as_ref().map(|tenant| format!(" for {tenant}")).unwrap_or_default();
+    format!("mapping{value}, {} {}{tenant}", CostType::from(mapping.kind).as_str(), mapping.cost)
+}
