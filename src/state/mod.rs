@@ -16,8 +16,8 @@ use std::{path::PathBuf, time::Duration};
 use chrono::NaiveDateTime;
 use sea_orm::{
     ConnectOptions, ConnectionTrait, DatabaseBackend, DatabaseConnection, DatabaseTransaction,
-    DbErr, QueryResult, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
-    Value,
+    DbErr, IsolationLevel, QueryResult, SqliteTransactionMode, Statement, TransactionOptions,
+    TransactionTrait, Value,
     sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous},
 };
 use secrecy::ExposeSecret;
@@ -150,6 +150,22 @@ impl Database {
             ..TransactionOptions::default()
         };
         self.pool.begin_with_options(options).await.to("begin a transaction")
+    }
+}
+
+impl Database {
+    /// Begins a transaction that only reads: all its reads see the same state,
+    /// whatever is written meanwhile.
+    ///
+    /// # Errors
+    /// A database that cannot be reached.
+    pub async fn snapshot(&self) -> Result<DatabaseTransaction, StateError> {
+        let isolation_level = match self.pool.get_database_backend() {
+            DatabaseBackend::Sqlite => None,
+            _ => Some(IsolationLevel::RepeatableRead),
+        };
+        let options = TransactionOptions { isolation_level, ..TransactionOptions::default() };
+        self.pool.begin_with_options(options).await.to("begin to read")
     }
 }
 

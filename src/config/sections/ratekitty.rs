@@ -2,9 +2,14 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::config::{
-    ConfigError, Reader,
-    opts::{Kind, Opt, SECONDS, at_least},
+use chrono::{DateTime, Utc};
+
+use crate::{
+    config::{
+        ConfigError, Reader,
+        opts::{Kind, Opt, SECONDS, at_least},
+    },
+    time::seconds as seconds_of,
 };
 
 /// Options of the section.
@@ -15,6 +20,13 @@ pub const OPTIONS: &[Opt] = &[
         Kind::Str,
         "/var/lib/cloudkitty",
         "Folder of the embedded database.",
+    ),
+    Opt::new(
+        "ratekitty",
+        "first_period_begin",
+        Kind::Str,
+        "month",
+        "Begin of the first period of a new scope: month (of the present month, as in the reference) or a date with zone, such as 2026-11-01T00:00:00+00:00.",
     ),
     Opt::new(
         "ratekitty",
@@ -39,11 +51,22 @@ pub const OPTIONS: &[Opt] = &[
     ),
 ];
 
+/// Where rating of a new scope begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstPeriod {
+    /// With the present month, in the local zone, as in the reference.
+    Month,
+    /// At an instant.
+    At(DateTime<Utc>),
+}
+
 /// `[ratekitty]`.
 #[derive(Debug, Clone)]
 pub struct Ratekitty {
     /// Folder of the embedded database.
     pub state_path: PathBuf,
+    /// Where rating of a new scope begins.
+    pub first_period: FirstPeriod,
     /// Time for which a failed request is tried again.
     pub http_retry_budget: Duration,
     /// Time for which a stop waits for running periods.
@@ -60,7 +83,17 @@ impl Ratekitty {
             let seconds = reader.float(group, name)?.ok_or_else(refuse)?;
             Duration::try_from_secs_f64(seconds).map_err(|_| refuse())
         };
+        let first_period = match reader.text(group, "first_period_begin")?.as_deref() {
+            Some("month") => FirstPeriod::Month,
+            text => DateTime::parse_from_rfc3339(text.unwrap_or_default())
+                .map(|begin| FirstPeriod::At(seconds_of(begin.timestamp())))
+                .map_err(|_| {
+                    let allowed = "`month` or a date such as 2026-11-01T00:00:00+00:00";
+                    reader.refuse(group, "first_period_begin", allowed)
+                })?,
+        };
         Ok(Self {
+            first_period,
             state_path: reader
                 .filled(group, "state_path")?
                 .ok_or_else(|| reader.refuse(group, "state_path", "the path of a folder"))?

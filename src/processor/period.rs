@@ -1,0 +1,108 @@
+//! One period of one scope: collect → rate → skip → store → advance.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use tracing::debug;
+
+use super::{Pipeline, skip_expr::Skip};
+use crate::{
+    collector::CollectError,
+    config::metrics_yml::MetricDefinition,
+    dataframe::{DataFrame, DataPoint},
+    rating::{RatingError, ScopeRater},
+    state::{StateError, scopes},
+    storage::StorageError,
+    time::{Period, local_naive},
+};
+
+/// Why a period of a scope is not rated. It is tried again in the next cycle,
+/// and nothing of it counts.
+#[derive(Debug, thiserror::Error)]
+pub enum PeriodError {
+    /// A metric was not collected.
+    #[error(transparent)]
+    Collect(#[from] CollectError),
+    /// Collecting a metric took too long.
+    #[error(
+        "collecting metric `{metric}` took longer than [orchestrator] collector_request_timeout = {}", .limit.as_secs()
+    )]
+    Timeout {
+        /// The metric's definition.
+        metric: String,
+        /// The limit.
+        limit: Duration,
+    },
+    /// The points have no prices.
+    #[error("cannot rate: {0}")]
+    Rating(#[from] RatingError),
+    /// They are not stored.
+    #[error("cannot store the dataframe: {0}")]
+    Storage(#[from] StorageError),
+    /// The state did not move.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+impl Pipeline {
+    /// Rates a period of a scope. When it returns, the period is stored and the
+    /// scope's state says so; storing the same period again replaces it, so a
+    /// stop between the two does no harm.
+    ///
+    /// `rater` is kept from period to period.
+    pub(super) async fn rate_period(
+        &self,
+        scope_id: &str,
+        period: Period,
+        rater: &mut Option<ScopeRater>,
+    ) -> Result<usize, PeriodError> {
+        let mut frame = self.collect(scope_id, period).await?;
+        if frame.is_empty() {
+            debug!(scope.id = scope_id, %period, "Scope `{scope_id}` used nothing in the period {period}");
+        } else {
+            let at = local_naive(period.begin);
+            let modules = self.rater.scope(scope_id, at, rater.take()).await?;
+            let rated = modules.rate(&mut frame);
+            *rater = Some(modules);
+            rated?;
+            self.drop_skipped(&mut frame);
+        }
+        let points = frame.len();
+        // Also without points: what an earlier try may have left must go.
+        self.storage.replace(scope_id, &frame).await?;
+        let now = self.clock.now();
+        scopes::set_last_processed(&self.database, scope_id, &self.keys, period.begin, now).await?;
+        Ok(points)
+    }
+
+    /// Collects all metrics, several at a time. The first error ends it.
+    async fn collect(&self, scope_id: &str, period: Period) -> Result<DataFrame, PeriodError> {
+        let collected: Vec<(Arc<MetricDefinition>, Vec<DataPoint>)> =
+            stream::iter(self.metrics.iter().cloned())
+                .map(|(metric, _)| async move {
+                    let limit = self.settings.collect_timeout;
+                    let collect = self.collector.collect(&metric, scope_id, period);
+                    let points = tokio::time::timeout(limit, collect).await.map_err(|_| {
+                        PeriodError::Timeout { metric: metric.conf_key.clone(), limit }
+                    })??;
+                    Ok::<_, PeriodError>((metric, points))
+                })
+                // In the order of definitions, whoever answers first.
+                .buffered(self.settings.metrics_at_once)
+                .try_collect()
+                .await?;
+        let mut frame = DataFrame::new(period);
+        for (metric, points) in collected {
+            frame.add(&metric.frame_type, points);
+        }
+        Ok(frame)
+    }
+
+    fn drop_skipped(&self, frame: &mut DataFrame) {
+        frame.retain(|frame_type, _| {
+            let definition =
+                self.metrics.iter().find(|(metric, _)| metric.frame_type == frame_type);
+            !matches!(definition, Some((_, Skip::All)))
+        });
+    }
+}

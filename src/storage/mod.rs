@@ -1,0 +1,225 @@
+//! Stage 4: rated dataframes, kept and answered for.
+//!
+//! `DataFrame → backend`; the API asks back through the same trait. Every
+//! backend passes the suite in `tests/it/storage.rs`.
+
+pub mod sql;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use crate::{
+    config::Config,
+    dataframe::{DataFrame, DataPoint},
+    decimal::Decimal,
+    state::{Database, StateError},
+    time::Period,
+};
+
+/// Backends by their names in `[storage] backend`.
+const KNOWN: &str = "sql";
+
+/// Why dataframes are neither kept nor read.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The database failed.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// What is stored cannot be read back.
+    #[error("the stored dataframes are damaged: {0}")]
+    Damaged(String),
+    /// A `time-` groupby that does not exist.
+    #[error("Invalid groupby time option. There is no groupby processing for [{0}].")]
+    GroupbyTime(String),
+}
+
+/// The configuration names an unknown backend.
+#[derive(Debug, thiserror::Error)]
+#[error("[storage] backend = `{0}` is not known; known backends: {KNOWN}")]
+pub struct UnknownBackend(String);
+
+/// What to read: points whose period begins in `[begin, end)` and that have,
+/// for each key, one of the values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Selection {
+    /// First begin.
+    pub begin: DateTime<Utc>,
+    /// First begin that is not in.
+    pub end: DateTime<Utc>,
+    /// Keys and the values they may have. `type` is the type of the data
+    /// point, everything else a label of groupby or metadata.
+    pub filters: Vec<(String, Vec<String>)>,
+}
+
+impl Selection {
+    /// Everything that begins in a time.
+    pub fn all(begin: DateTime<Utc>, end: DateTime<Utc>) -> Self {
+        Self { begin, end, filters: Vec::new() }
+    }
+
+    /// The same, narrowed to one of `values` for `key`.
+    #[must_use]
+    pub fn with(mut self, key: &str, values: &[&str]) -> Self {
+        self.filters.push((key.to_owned(), values.iter().map(|v| (*v).to_owned()).collect()));
+        self
+    }
+}
+
+/// Which part of a result to give. The result is computed whole before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// How many to leave out.
+    pub offset: u64,
+    /// How many to give at most.
+    pub limit: u64,
+}
+
+impl Page {
+    /// Everything.
+    pub const ALL: Self = Self { offset: 0, limit: u64::MAX };
+}
+
+/// What sums are made by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GroupKey {
+    /// Type of the data points.
+    Type,
+    /// Their period.
+    Time,
+    /// A label, told by its name. For `day_of_the_year`, `week_of_the_year`,
+    /// `month` and `year`, a point without the label has that of its period.
+    Label(String),
+}
+
+impl GroupKey {
+    /// Reads one element of `groupby` as the reference does: `time` is the
+    /// period, `time-d`, `time-w`, `time-m` and `time-y` are the calendar
+    /// labels that the collector gives to every point.
+    ///
+    /// # Errors
+    /// Any other `time-`.
+    pub fn parse(element: &str) -> Result<Self, StorageError> {
+        match element {
+            "type" => return Ok(Self::Type),
+            "time" => return Ok(Self::Time),
+            _ => {}
+        }
+        // The reference looks for "time" anywhere in front of a single dash.
+        let mut parts = element.split('-');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(_), Some(option), None) if element.contains("time") => {
+                let label = match option {
+                    "d" => "day_of_the_year",
+                    "w" => "week_of_the_year",
+                    "m" => "month",
+                    "y" => "year",
+                    _ => return Err(StorageError::GroupbyTime(element.to_owned())),
+                };
+                Ok(Self::Label(label.to_owned()))
+            }
+            _ => Ok(Self::Label(element.to_owned())),
+        }
+    }
+
+    /// Name of the column in answers; periods have none of their own.
+    pub fn column(&self) -> Option<&str> {
+        match self {
+            Self::Type => Some("type"),
+            Self::Time => None,
+            Self::Label(name) => Some(name),
+        }
+    }
+}
+
+/// Sums over one group of points.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TotalRow {
+    /// The period, when grouped by time.
+    pub period: Option<Period>,
+    /// Values of the group keys other than time, in their order; null for
+    /// points that do not have the label.
+    pub values: Vec<Value>,
+    /// Sum of the quantities.
+    pub qty: Decimal,
+    /// Sum of the prices.
+    pub price: Decimal,
+}
+
+/// One page of sums.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Totals {
+    /// How many groups there are in all.
+    pub total: u64,
+    /// The page, ordered by the group keys in their order.
+    pub rows: Vec<TotalRow>,
+}
+
+/// One page of points.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Retrieved {
+    /// How many points there are in all.
+    pub total: u64,
+    /// The page: (period, type, point), ordered by period, scope and type.
+    pub points: Vec<(Period, String, DataPoint)>,
+}
+
+/// A keeper of dataframes.
+#[async_trait]
+pub trait Storage: Send + Sync {
+    /// Keeps what a scope used in a period, in place of what was kept of that
+    /// scope and period before: all of it or, on error, nothing. Durable when
+    /// it returns.
+    ///
+    /// # Errors
+    /// [`StorageError`]
+    async fn replace(&self, scope_id: &str, frame: &DataFrame) -> Result<(), StorageError>;
+
+    /// Keeps further points of any scopes; all frames or, on error, nothing.
+    ///
+    /// # Errors
+    /// [`StorageError`]
+    async fn append(&self, frames: &[DataFrame]) -> Result<(), StorageError>;
+
+    /// Points of a selection.
+    ///
+    /// # Errors
+    /// [`StorageError`]
+    async fn retrieve(&self, selection: &Selection, page: Page) -> Result<Retrieved, StorageError>;
+
+    /// Sums over a selection. Without group keys there is one row, or none if
+    /// there are no points.
+    ///
+    /// # Errors
+    /// [`StorageError`]
+    async fn total(
+        &self,
+        selection: &Selection,
+        groupby: &[GroupKey],
+        page: Page,
+    ) -> Result<Totals, StorageError>;
+
+    /// Forgets the points of a scope whose period begins in `[begin, end)`.
+    ///
+    /// # Errors
+    /// [`StorageError`]
+    async fn delete(
+        &self,
+        scope_id: &str,
+        begin: DateTime<Utc>,
+        end: DateTime<Utc>,
+    ) -> Result<(), StorageError>;
+}
+
+/// The backend that the configuration names.
+///
+/// # Errors
+/// [`UnknownBackend`]
+pub fn build(config: &Config, database: &Database) -> Result<Arc<dyn Storage>, UnknownBackend> {
+    match config.storage.backend.as_str() {
+        "sql" => Ok(Arc::new(sql::SqlStorage::new(database.clone(), &config.collect.scope_key))),
+        other => Err(UnknownBackend(other.to_owned())),
+    }
+}

@@ -1,0 +1,73 @@
+//! Dataframes in the state database: the embedded default.
+//!
+//! ```text
+//! ratekitty_dataframes   one row per scope, period and type: how many points,
+//!                        their exact sums of quantity and price
+//! ratekitty_points       the points: quantity, price, and the series they are of
+//! ratekitty_series       unit and labels, once for all points that share them
+//! ```
+//!
+//! Things live longer than periods, so labels are kept once per series and a
+//! point is a few dozen bytes. Sums by type, scope and time come from the rows
+//! of the first table alone, of which there are as many as queries to
+//! Prometheus, not as many as points. Numbers are text: no database's floats
+//! touch them.
+
+mod read;
+mod series;
+mod write;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+use super::{GroupKey, Page, Retrieved, Selection, Storage, StorageError, Totals};
+use crate::{dataframe::DataFrame, state::Database};
+
+/// Storage in the state database.
+#[derive(Debug)]
+pub struct SqlStorage {
+    database: Database,
+    /// Label that names the scope.
+    scope_key: String,
+    series: series::SeriesCache,
+}
+
+impl SqlStorage {
+    /// A storage in `database`, whose tables must be there.
+    pub fn new(database: Database, scope_key: &str) -> Self {
+        Self { database, scope_key: scope_key.to_owned(), series: series::SeriesCache::default() }
+    }
+}
+
+#[async_trait]
+impl Storage for SqlStorage {
+    async fn replace(&self, scope_id: &str, frame: &DataFrame) -> Result<(), StorageError> {
+        self.write_replacing(scope_id, frame).await
+    }
+
+    async fn append(&self, frames: &[DataFrame]) -> Result<(), StorageError> {
+        self.write_beside(frames).await
+    }
+
+    async fn retrieve(&self, selection: &Selection, page: Page) -> Result<Retrieved, StorageError> {
+        self.read_points(selection, page).await
+    }
+
+    async fn total(
+        &self,
+        selection: &Selection,
+        groupby: &[GroupKey],
+        page: Page,
+    ) -> Result<Totals, StorageError> {
+        self.sum(selection, groupby, page).await
+    }
+
+    async fn delete(
+        &self,
+        scope_id: &str,
+        begin: DateTime<Utc>,
+        end: DateTime<Utc>,
+    ) -> Result<(), StorageError> {
+        self.forget(scope_id, begin, end).await
+    }
+}
