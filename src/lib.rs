@@ -15,6 +15,7 @@
 //! `docs/ARCHITECTURE.md` has the long form; `tests/it/layering.rs` checks
 //! which module may use which.
 
+pub mod api;
 pub mod collector;
 pub mod config;
 pub mod dataframe;

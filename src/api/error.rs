@@ -1,0 +1,66 @@
+//! Errors of the API: the one place where HTTP status codes are decided.
+
+use axum::{
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+use tracing::error;
+
+use crate::{state::StateError, storage::StorageError};
+
+/// Why a request has no proper answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The client's mistake, told to it.
+    #[error("{0}")]
+    BadRequest(String),
+    /// There is nothing that fits.
+    #[error("{0}")]
+    NotFound(&'static str),
+    /// Dataframes cannot be read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The state database cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+impl ApiError {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) | Self::Storage(StorageError::GroupbyTime(_)) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            // The database is away; the same request may succeed later.
+            Self::Storage(StorageError::State(_)) | Self::State(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Storage(StorageError::Damaged(_)) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// The JSON body of an error in v2.
+pub(super) fn v2_body(message: &str) -> Response {
+    let body = json!({ "message": message }).to_string();
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let body = if status.is_server_error() {
+            // Logged once, here; what is wrong inside is not the client's to know.
+            error!(error = %self, "A request failed: {self}");
+            v2_body(match status {
+                StatusCode::SERVICE_UNAVAILABLE => "The service is temporarily unavailable.",
+                _ => "Internal Server Error",
+            })
+        } else {
+            v2_body(&self.to_string())
+        };
+        (status, body).into_response()
+    }
+}

@@ -1,0 +1,34 @@
+//! Version 2 of the API.
+
+pub(super) mod dataframes;
+pub(super) mod scope;
+pub(super) mod summary;
+
+use axum::{
+    http::header,
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::{AppState, query::Args};
+use crate::{storage::Page, time::month_of};
+
+/// What the reference says when nothing is found.
+const NOTHING_FOUND: &str = "No resource found for provided filters.";
+
+/// An answer in JSON, with the reference's content type.
+fn json_response(body: &Value) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+/// `begin` and `end`: by default those of the present month, each alone.
+fn window(state: &AppState, args: &Args) -> (DateTime<Utc>, DateTime<Utc>) {
+    let (first, next) = month_of(state.clock.now());
+    (args.date("begin").unwrap_or(first), args.date("end").unwrap_or(next))
+}
+
+/// `offset` and `limit`.
+fn page(args: &Args) -> Page {
+    Page { offset: args.number("offset").unwrap_or(0), limit: args.number("limit").unwrap_or(100) }
+}
