@@ -16,6 +16,7 @@
 //! which module may use which.
 
 pub mod api;
+pub mod cli;
 pub mod collector;
 pub mod config;
 pub mod dataframe;
@@ -25,7 +26,9 @@ pub mod http;
 pub mod processor;
 pub mod prometheus;
 pub mod rating;
+pub mod shutdown;
 pub mod state;
 pub mod storage;
+pub mod telemetry;
 pub mod text;
 pub mod time;

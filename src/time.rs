@@ -50,6 +50,19 @@ impl Clock for ManualClock {
     }
 }
 
+/// The present for a log line: the local date in strftime's `format`, and milliseconds.
+#[expect(clippy::disallowed_methods, reason = "a log tells the real time")]
+pub fn log_time(format: &str) -> (String, u32) {
+    let now = Local::now();
+    (now.format(format).to_string(), now.timestamp_subsec_millis().min(999))
+}
+
+/// Whether [`log_time`] can use a format.
+pub fn is_date_format(format: &str) -> bool {
+    let mut items = chrono::format::StrftimeItems::new(format);
+    !items.any(|item| matches!(item, chrono::format::Item::Error))
+}
+
 /// The instant that many seconds after the epoch; the epoch itself for a
 /// number beyond chrono's calendar.
 pub fn seconds(epoch: i64) -> DateTime<Utc> {

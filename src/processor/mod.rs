@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream};
 use rand::seq::SliceRandom;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     collector::Collector,
@@ -207,7 +207,7 @@ impl Pipeline {
             let Some(period) = period else { return Ok(()) };
             let points = self.rate_period(scope_id, period, &mut rater).await?;
             progress.period_done(points);
-            info!(
+            debug!(
                 scope.id = scope_id, %period, points,
                 "Rated {points} data points of scope `{scope_id}` in the period {period}"
             );

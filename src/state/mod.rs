@@ -110,7 +110,8 @@ impl Database {
         } else {
             SqliteSynchronous::Off
         };
-        let mut options = ConnectOptions::new("sqlite::memory:");
+        // The path is set below: in a URL, `?` and `%` would have to be escaped.
+        let mut options = ConnectOptions::new("sqlite://state");
         let file = path.clone();
         options
             // More readers than cores only wait for each other in SQLite.

@@ -226,6 +226,17 @@ fn unknown_revision(table: &str, found: &[String], expected: &str) -> StateError
     ))
 }
 
+/// Whether there are no tables at all.
+///
+/// # Errors
+/// A database that cannot be read.
+pub async fn is_empty(database: &Database) -> Result<bool, StateError> {
+    let connection = database.connection();
+    let sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' LIMIT 1";
+    let row = connection.query_one_raw(statement(connection, sql, [])).await;
+    Ok(row.to("list its tables")?.is_none())
+}
+
 /// Checks that all tables are of the revisions that this program knows.
 ///
 /// # Errors

@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
-use crate::config::{
-    ConfigError, Reader,
-    opts::{INT, Kind, Opt},
+use crate::{
+    config::{
+        ConfigError, Reader,
+        opts::{INT, Kind, Opt},
+    },
+    time::is_date_format,
 };
 
 const ROTATION: Kind = Kind::Choice { words: &["interval", "size", "none"], ignore_case: true };
@@ -152,6 +155,10 @@ impl Default {
         }
         let log_dir = reader.filled(group, "log_dir")?.map(PathBuf::from);
         let log_file = reader.filled(group, "log_file")?.map(PathBuf::from);
+        let log_date_format = reader.text(group, "log_date_format")?.unwrap_or_default();
+        if !is_date_format(&log_date_format) {
+            return Err(reader.refuse(group, "log_date_format", "a format of strftime"));
+        }
         Ok(Self {
             debug: reader.flag(group, "debug")?,
             log_file: log_file.map(|file| match &log_dir {
@@ -161,7 +168,7 @@ impl Default {
             log_dir,
             use_json: reader.flag(group, "use_json")?,
             use_stderr: reader.flag(group, "use_stderr")?,
-            log_date_format: reader.text(group, "log_date_format")?.unwrap_or_default(),
+            log_date_format,
             auth_strategy: match reader.text(group, "auth_strategy")?.as_deref() {
                 Some("noauth") => AuthStrategy::Noauth,
                 _ => AuthStrategy::Keystone,

@@ -1,0 +1,60 @@
+//! `ratekitty api` and `ratekitty all`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use tracing::info;
+
+use super::wiring;
+use crate::{api, config::Config, shutdown};
+
+/// Arguments of the commands.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Address to listen on, in place of [api] host_ip
+    #[arg(long)]
+    host: Option<String>,
+    /// Port to listen on, in place of [api] port
+    #[arg(long)]
+    port: Option<u16>,
+}
+
+impl Arguments {
+    fn address(&self, config: &Config) -> (String, u16) {
+        let host = self.host.clone().unwrap_or_else(|| config.api.host.clone());
+        (host, self.port.unwrap_or(config.api.port))
+    }
+}
+
+/// Runs the API.
+pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    api::check(config)?;
+    let database = wiring::database(config).await?;
+    let state = wiring::app_state(config, &database)?;
+    let (host, port) = arguments.address(config);
+    let stop = shutdown::on_signal();
+    api::serve(&host, port, state, stop).await?;
+    info!("The API stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs processor and API together; when the API dies, the processor stops.
+pub(super) async fn run_with_processor(
+    config: &Config,
+    arguments: Arguments,
+) -> anyhow::Result<ExitCode> {
+    api::check(config)?;
+    let database = wiring::database(config).await?;
+    let state = wiring::app_state(config, &database)?;
+    let pipeline = wiring::pipeline(config, &database)?;
+    let (host, port) = arguments.address(config);
+    let stop = shutdown::on_signal();
+    let serve = async {
+        let served = api::serve(&host, port, state, stop.clone()).await;
+        stop.cancel();
+        served
+    };
+    let (served, ()) = tokio::join!(serve, pipeline.run(&stop));
+    served?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,258 @@
+//! The command line: `ratekitty COMMAND`, or the reference's program names.
+//!
+//! Called as `cloudkitty-processor`, `cloudkitty-api`, `cloudkitty-dbsync`,
+//! `cloudkitty-storage-init` or `cloudkitty-status`, the program is that
+//! command. One module per command; [`wiring`] puts their parts together.
+
+mod api;
+mod check;
+mod dbsync;
+mod processor;
+mod rules;
+mod status;
+mod summary;
+mod wiring;
+
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use tracing::{Level, warn};
+
+use crate::{
+    config::{Config, Place, Sources, default_search_path, find_places},
+    telemetry::{self, Target},
+};
+
+/// Rates the use of a cloud, in place of OpenStack CloudKitty.
+#[derive(Debug, Parser)]
+#[command(name = "ratekitty", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command, as oslo has them.
+#[derive(Debug, Args)]
+struct Common {
+    /// Configuration file; may be repeated, later ones win
+    #[arg(long, value_name = "PATH", global = true, action = ArgAction::Append)]
+    config_file: Vec<PathBuf>,
+    /// Folder of *.conf files; may be repeated
+    #[arg(long, value_name = "DIR", global = true, action = ArgAction::Append)]
+    config_dir: Vec<PathBuf>,
+    /// Log debug messages
+    #[arg(long, short, global = true, overrides_with = "nodebug")]
+    debug: bool,
+    /// Do not log debug messages
+    #[arg(long, global = true, overrides_with = "debug")]
+    nodebug: bool,
+    /// File to log to
+    #[arg(long, visible_alias = "logfile", value_name = "PATH", global = true)]
+    log_file: Option<String>,
+    /// Folder of the log file
+    #[arg(long, visible_alias = "logdir", value_name = "DIR", global = true)]
+    log_dir: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Find scopes, collect, rate and store, period by period
+    Processor(processor::Arguments),
+    /// Serve the REST API
+    Api(api::Arguments),
+    /// Processor and API in one process
+    All(api::Arguments),
+    /// Make or look at the tables of the state database
+    Dbsync(dbsync::Arguments),
+    /// Prepare the storage of dataframes
+    StorageInit,
+    /// Tell whether an upgrade can be done
+    Status(status::Arguments),
+    /// Check the configuration and reach every peer
+    Check,
+    /// Export or import the price list
+    Rules(rules::Arguments),
+    /// Print a table of costs
+    Summary(summary::Arguments),
+}
+
+impl Command {
+    /// The reference's name of the program, by which default files are found.
+    fn program(&self) -> &'static str {
+        match self {
+            Self::Processor(_) | Self::All(_) | Self::Check => "cloudkitty-processor",
+            Self::Api(_) | Self::Summary(_) => "cloudkitty-api",
+            Self::Dbsync(_) | Self::Rules(_) => "cloudkitty-dbsync",
+            Self::StorageInit => "cloudkitty-storage-init",
+            Self::Status(_) => "cloudkitty-status",
+        }
+    }
+
+    /// Whether standard output is the command's answer, so that logs go elsewhere.
+    fn answers(&self) -> bool {
+        match self {
+            Self::Api(_) | Self::All(_) => false,
+            Self::Processor(arguments) => arguments.has_bar(),
+            Self::Dbsync(_)
+            | Self::StorageInit
+            | Self::Status(_)
+            | Self::Check
+            | Self::Rules(_)
+            | Self::Summary(_) => true,
+        }
+    }
+}
+
+/// Runs the program with its arguments, the first of which is its name.
+///
+/// # Errors
+/// What ends it early: a bad configuration, a peer that is not there.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode> {
+    let arguments = by_program_name(arguments.into_iter().collect());
+    let matches = Cli::command().try_get_matches_from(arguments);
+    let parsed = matches.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            error.print()?;
+            return Ok(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)));
+        }
+    };
+    let config = load(&cli, &places(&matches))?;
+    start_log(&cli, &config)?;
+    // `check` has them in its answer.
+    if !matches!(cli.command, Command::Check) {
+        config.warnings.iter().for_each(|warning| warn!("{warning}"));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Processor(arguments) => processor::run(&config, arguments).await,
+            Command::Api(arguments) => api::run(&config, arguments).await,
+            Command::All(arguments) => api::run_with_processor(&config, arguments).await,
+            Command::Dbsync(arguments) => dbsync::run(&config, arguments).await,
+            Command::StorageInit => dbsync::storage_init(&config).await,
+            Command::Status(arguments) => status::run(&config, &arguments).await,
+            Command::Check => check::run(&config).await,
+            Command::Rules(arguments) => rules::run(&config, arguments).await,
+            Command::Summary(arguments) => summary::run(&config, arguments).await,
+        }
+    })
+}
+
+/// Makes `cloudkitty-processor ARGS` of `ratekitty processor ARGS`.
+fn by_program_name(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let program = arguments.first().map(Path::new).and_then(Path::file_name);
+    let command = program.and_then(|name| name.to_str()).and_then(|name| {
+        let name = name.strip_suffix(".py").unwrap_or(name);
+        name.strip_prefix("cloudkitty-").or_else(|| name.strip_prefix("ratekitty-"))
+    });
+    let known = Cli::command();
+    if let Some(command) = command.filter(|command| known.find_subcommand(command).is_some()) {
+        let command = OsString::from(command);
+        arguments.insert(1, command);
+    }
+    arguments
+}
+
+/// Files and folders in the order in which they were given.
+fn places(matches: &ArgMatches) -> Vec<Place> {
+    // Global options are found with the innermost command.
+    let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
+    let given = |id: &str| {
+        let indices = matches.indices_of(id).into_iter().flatten();
+        indices.zip(matches.get_many::<PathBuf>(id).into_iter().flatten().cloned())
+    };
+    let mut places: Vec<(usize, Place)> =
+        given("config_file").map(|(index, path)| (index, Place::File(path))).collect();
+    places.extend(given("config_dir").map(|(index, path)| (index, Place::Dir(path))));
+    places.sort_by_key(|(index, _)| *index);
+    places.into_iter().map(|(_, place)| place).collect()
+}
+
+fn load(cli: &Cli, given: &[Place]) -> anyhow::Result<Config> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let places = find_places(cli.command.program(), &default_search_path(home), given);
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let mut sources = Sources::read(&places)?.with_environment(variables);
+    if cli.common.debug || cli.common.nodebug {
+        sources.set_argument("DEFAULT", "debug", cli.common.debug.to_string());
+    }
+    if let Some(path) = &cli.common.log_file {
+        sources.set_argument("DEFAULT", "log_file", path.clone());
+    }
+    if let Some(path) = &cli.common.log_dir {
+        sources.set_argument("DEFAULT", "log_dir", path.clone());
+    }
+    Ok(Config::from_sources(&sources)?)
+}
+
+fn start_log(cli: &Cli, config: &Config) -> anyhow::Result<()> {
+    let section = &config.default;
+    let target = match (&section.log_file, &section.log_dir) {
+        (Some(file), _) => Target::File(file.clone()),
+        (None, Some(dir)) => Target::File(dir.join(format!("{}.log", cli.command.program()))),
+        (None, None) if cli.command.answers() => Target::Stderr,
+        (None, None) => Target::Stdout,
+    };
+    // Beside an answer only what is wrong is worth a line.
+    let level = if target == Target::Stderr { Level::WARN } else { Level::INFO };
+    telemetry::start(section, &target, level)?;
+    Ok(())
+}
+
+/// Writes a line of the command's answer. A reader that has gone away is no error.
+fn answer(line: impl std::fmt::Display) -> anyhow::Result<()> {
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> (Cli, Vec<Place>) {
+        let arguments = by_program_name(arguments.iter().map(OsString::from).collect());
+        let matches = Cli::command().try_get_matches_from(arguments).unwrap();
+        (Cli::from_arg_matches(&matches).unwrap(), places(&matches))
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn program_names_are_commands() {
+        let (cli, places) = parse(&["/usr/bin/cloudkitty-processor", "--config-file", "a", "-d"]);
+        assert!(matches!(cli.command, Command::Processor(_)));
+        assert!(cli.common.debug);
+        assert_eq!(places, [Place::File("a".into())]);
+        let (cli, _) = parse(&["cloudkitty-storage-init"]);
+        assert!(matches!(cli.command, Command::StorageInit));
+        let (cli, _) = parse(&["cloudkitty-dbsync", "upgrade"]);
+        assert!(matches!(cli.command, Command::Dbsync(_)));
+        let (cli, _) = parse(&["ratekitty", "processor"]);
+        assert!(matches!(cli.command, Command::Processor(_)));
+    }
+
+    #[test]
+    fn files_and_folders_keep_their_order() {
+        let line =
+            ["ratekitty", "--config-file", "a", "--config-dir=b", "--config-file=c", "check"];
+        let expected = [Place::File("a".into()), Place::Dir("b".into()), Place::File("c".into())];
+        assert_eq!(parse(&line).1, expected);
+        let line = ["ratekitty", "check", "--config-dir", "b", "--config-file", "a"];
+        assert_eq!(parse(&line).1, [Place::Dir("b".into()), Place::File("a".into())]);
+    }
+}
