@@ -1,0 +1,36 @@
+# What one does with a checkout; `make` alone lists it.
+PEERS := $(abspath $(or $(CARGO_TARGET_DIR),target))/peers
+
+# cargo shares the cores out itself; make's job server is not for it.
+unexport MAKEFLAGS
+
+.PHONY: help build test bench lint quickstart clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' Makefile | expand -t 14
+
+build: ## Build the program, optimised
+	cargo build --release --locked
+
+test: export RATEKITTY_PEERS := $(PEERS)
+test: export PATH := $(PATH):$(PEERS)/prometheus/usr/bin
+test: export TZ := UTC
+test: ## Run the tests, against real programs
+	@scripts/get-peer prometheus cloudkitty-sdist cargo-nextest > /dev/null
+	cargo nextest run --locked
+
+bench: ## Measure collecting, rating and storing
+	cargo bench --bench pipeline
+
+lint: ## Check format, lints, licences and sources of dependencies
+	@scripts/get-peer cargo-deny > /dev/null
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	cargo deny --locked check bans licenses sources
+
+quickstart: build ## Rate two real processes and serve the API
+	@scripts/quickstart
+
+clean: ## Remove what was built, downloaded and tried
+	cargo clean
+	rm -rf .quickstart
