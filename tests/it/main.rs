@@ -1,6 +1,21 @@
 //! Integration tests: one binary, one module per subject.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
+
+mod faults;
+mod layering;
 mod parity;
+mod pipeline;
+mod pricelist;
+mod program;
+mod storage;
+mod support;
 
 use std::path::PathBuf;
 

@@ -202,6 +202,6 @@ fn finds_default_files_as_oslo_config_does() {
 
     // A file on the command line replaces the default files only.
     let given = Place::File("x.conf".into());
-    let found = find_places("cloudkitty-processor", &search, &[given.clone()]);
+    let found = find_places("cloudkitty-processor", &search, std::slice::from_ref(&given));
     assert_eq!(found, [dropin, given]);
 }

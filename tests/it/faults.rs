@@ -1,0 +1,248 @@
+//! Peers that fail and input that is bad: a clear error, and nothing lost.
+
+use std::{
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use axum::{
+    Router,
+    extract::Query,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use ratekitty::{
+    config::{Config, Place, Sources, metrics_yml},
+    state::Database,
+    storage::{Page, Selection},
+    time::{Period, seconds},
+};
+use sea_orm::ConnectionTrait;
+use serde::Deserialize;
+
+use crate::support::TestApp;
+
+const METRICS: &str = "metrics:\n  instance:\n    unit: instance\n    groupby: [id]\n";
+const NOW: &str = "2026-11-01T03:00:00Z";
+
+#[derive(Deserialize)]
+struct Asked {
+    query: String,
+}
+
+/// A server that answers queries as `answer` says.
+async fn fake(answer: impl Fn(&str) -> Response + Clone + Send + Sync + 'static) -> String {
+    let route = get(async move |Query(asked): Query<Asked>| answer(&asked.query));
+    let router = Router::new().route("/api/v1/query", route);
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address: SocketAddr = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    format!("http://{address}/api/v1")
+}
+
+fn vector(series: &[(&str, &str)]) -> Response {
+    let series: Vec<String> = series
+        .iter()
+        .map(|(scope, value)| {
+            format!(r#"{{"metric":{{"project_id":"{scope}","id":"x"}},"value":[0,"{value}"]}}"#)
+        })
+        .collect();
+    format!(
+        r#"{{"status":"success","data":{{"resultType":"vector","result":[{}]}}}}"#,
+        series.join(",")
+    )
+    .into_response()
+}
+
+/// A Prometheus that knows some scopes, each of which uses one of each of some
+/// things in every period.
+pub async fn busy_cloud(scopes: usize, things: usize) -> String {
+    fake(move |query| {
+        let of_scope = query.split("project_id=\"").nth(1).and_then(|rest| rest.split('"').next());
+        let series = |scope: &str, id: usize| {
+            format!(r#"{{"metric":{{"project_id":"{scope}","id":"{id}"}},"value":[0,"1"]}}"#)
+        };
+        let series: Vec<String> = match of_scope {
+            Some(scope) => (0..things).map(|id| series(scope, id)).collect(),
+            None => (0..scopes).map(|scope| series(&format!("s{scope}"), 0)).collect(),
+        };
+        let series = series.join(",");
+        format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{series}]}}}}"#)
+            .into_response()
+    })
+    .await
+}
+
+/// Scopes a and b; what the scopes used is `usage`'s to say.
+fn two_scopes(
+    usage: impl Fn(&str) -> Response + Clone + Send + Sync + 'static,
+) -> impl Fn(&str) -> Response + Clone + Send + Sync + 'static {
+    move |query| {
+        if query.contains("_over_time") { usage(query) } else { vector(&[("a", "1"), ("b", "1")]) }
+    }
+}
+
+async fn app(url: &str) -> TestApp {
+    TestApp::with_prometheus(NOW, url, "wait_periods = 1", METRICS).await
+}
+
+fn everything() -> Selection {
+    Selection::all(seconds(0), seconds(4_000_000_000))
+}
+
+async fn points(app: &TestApp) -> u64 {
+    app.storage.retrieve(&everything(), Page::ALL).await.unwrap().total
+}
+
+/// The error of collecting one period of scope `a`.
+async fn collect_error(url: &str) -> String {
+    let app = app(url).await;
+    let metrics = metrics_yml::parse(METRICS, "m", "project_id").unwrap();
+    let period = Period::starting(seconds(1_793_491_200), 3_600);
+    let collector = app.pipeline().collector.clone();
+    collector.collect(&metrics.metrics[0], "a", period).await.unwrap_err().to_string()
+}
+
+#[tokio::test]
+async fn an_unreachable_prometheus_is_named() {
+    let app = app("http://user:secret@127.0.0.1:1/api/v1").await;
+    let error = app.pipeline().fetcher.scopes().await.unwrap_err().to_string();
+    assert!(error.contains("cannot reach Prometheus at http://127.0.0.1:1/api/v1"), "{error}");
+    assert!(!error.contains("secret"), "{error}");
+}
+
+#[tokio::test]
+async fn html_is_no_data() {
+    let url = fake(|_| "<html>Welcome</html>".into_response()).await;
+    let error = collect_error(&url).await;
+    assert!(
+        error.contains("instance") && error.contains("check that the URL ends in /api/v1"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn refusals_tell_query_and_reason() {
+    let url = fake(|_| {
+        let body = r#"{"status":"error","errorType":"bad_data","error":"1:5: parse error"}"#;
+        (StatusCode::BAD_REQUEST, body).into_response()
+    })
+    .await;
+    let error = collect_error(&url).await;
+    assert!(
+        error.contains("bad_data: 1:5: parse error") && error.contains("max_over_time(instance"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_passing_fault_is_tried_again() {
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counted = tries.clone();
+    let url = fake(move |_| {
+        if counted.fetch_add(1, Ordering::SeqCst) < 1 {
+            (StatusCode::SERVICE_UNAVAILABLE, "overloaded").into_response()
+        } else {
+            vector(&[("a", "1")])
+        }
+    })
+    .await;
+    let app = app(&url).await;
+    assert_eq!(app.pipeline().fetcher.scopes().await.unwrap(), ["a"]);
+    assert_eq!(tries.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_failing_scope_stops_no_other_and_is_tried_again() {
+    let broken = Arc::new(AtomicUsize::new(1));
+    let state = broken.clone();
+    let url = fake(two_scopes(move |query| {
+        if query.contains("\"a\"") && state.load(Ordering::SeqCst) == 1 {
+            "<html>".into_response()
+        } else if query.contains("\"a\"") {
+            vector(&[("a", "1")])
+        } else {
+            vector(&[("b", "1")])
+        }
+    }))
+    .await;
+    let app = app(&url).await;
+    let outcome = app.rate().await;
+    assert_eq!((outcome.scopes, outcome.failed), (2, 1));
+    // Hours 0 and 1 of scope b, nothing of scope a, whose state does not move.
+    assert_eq!(points(&app).await, 2);
+    let scopes = app.get("/v2/scope").await.json();
+    assert_eq!(scopes["results"].as_array().unwrap().len(), 1);
+
+    broken.store(0, Ordering::SeqCst);
+    assert_eq!(app.rate().await.failed, 0);
+    assert_eq!(points(&app).await, 4);
+}
+
+#[tokio::test]
+async fn a_series_of_another_scope_is_not_billed() {
+    let url = fake(|_| vector(&[("b", "1")])).await;
+    let error = collect_error(&url).await;
+    assert!(error.contains("scope `a`") && error.contains("scope `b`"), "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_beyond_the_limit_is_refused() {
+    let url = fake(|_| "x".repeat(10_000).into_response()).await;
+    let conf = format!(
+        "wait_periods = 1\n[ratekitty]\nmax_response_bytes = 2000\n[collector_prometheus]\nprometheus_url = {url}"
+    );
+    let app = TestApp::with_prometheus(NOW, &url, &conf, METRICS).await;
+    let error = app.pipeline().fetcher.scopes().await.unwrap_err().to_string();
+    assert!(error.contains("max_response_bytes = 2000"), "{error}");
+}
+
+#[tokio::test]
+async fn a_failed_store_moves_nothing() {
+    let url = fake(two_scopes(|query| {
+        if query.contains("\"a\"") { vector(&[("a", "1")]) } else { vector(&[("b", "1")]) }
+    }))
+    .await;
+    let app = app(&url).await;
+    let broken = "CREATE TRIGGER full BEFORE INSERT ON ratekitty_points \
+                  BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END";
+    app.database.connection().execute_unprepared(broken).await.unwrap();
+    assert_eq!(app.rate().await.failed, 2);
+    assert_eq!(points(&app).await, 0);
+    assert_eq!(app.get("/v2/scope").await.status, 404);
+    app.database.connection().execute_unprepared("DROP TRIGGER full").await.unwrap();
+    assert_eq!(app.rate().await.failed, 0);
+    assert_eq!(points(&app).await, 4);
+}
+
+#[tokio::test]
+async fn a_broken_database_is_a_503() {
+    let app = app("http://127.0.0.1:1/api/v1").await;
+    app.database.connection().close_by_ref().await.unwrap();
+    for path in ["/v2/summary", "/v2/dataframes", "/v2/scope"] {
+        let answer = app.get(path).await;
+        assert_eq!(answer.status, 503, "{path}");
+        assert_eq!(answer.json()["message"], "The service is temporarily unavailable.");
+    }
+    assert_eq!(app.get("/healthcheck").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_state_folder_that_cannot_be_used_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    // Root may write anywhere but below a file.
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o555)).unwrap();
+    let conf = dir.path().join("file/state");
+    let sources = Sources::read(&[] as &[Place])
+        .unwrap()
+        .with_environment([("OS_RATEKITTY__STATE_PATH".to_owned(), conf.display().to_string())]);
+    let config = Config::from_sources(&sources).unwrap();
+    let error = Database::connect(&config.database).await.unwrap_err().to_string();
+    assert!(error.contains("[database] connection") && error.contains("file/state"), "{error}");
+}

@@ -1,0 +1,123 @@
+//! The price list as a file.
+
+use ratekitty::rating::pricelist::PriceList;
+
+use crate::support::TestApp;
+
+const LIST: &str = r#"
+modules:
+  hashmap: {enabled: true, priority: 3}
+hashmap:
+  groups: [uptime, empty]
+  services:
+    - name: instance
+      mappings:
+        - {type: flat, cost: "0.1000000000000000000000000001", start: 2026-01-01T00:00:00}
+      thresholds:
+        - {level: "100", type: rate, cost: "0.9", group: uptime}
+      fields:
+        - name: flavor
+          mappings:
+            - {value: m1.large, type: flat, cost: 0.4, group: uptime, start: 2026-01-01T00:00:00}
+            - {value: m1.large, type: rate, cost: 2, tenant_id: p1, start: 2026-01-01T00:00:00, end: 2026-02-01T00:00:00, description: "a discount"}
+    - name: volume
+"#;
+
+fn now() -> chrono::NaiveDateTime {
+    "2026-11-01T00:00:00".parse().unwrap()
+}
+
+async fn import(app: &TestApp, yaml: &str, dry_run: bool) -> Vec<String> {
+    let list = PriceList::parse(yaml).unwrap();
+    let changes = list.import(&app.database, now(), dry_run).await.unwrap();
+    changes.iter().map(ToString::to_string).collect()
+}
+
+#[tokio::test]
+async fn an_import_is_a_difference() {
+    let app = TestApp::new("2026-11-01T00:00:00Z", "", "").await;
+    let planned = import(&app, LIST, true).await;
+    assert!(PriceList::export(&app.database).await.unwrap().hashmap.services.is_empty());
+    let done = import(&app, LIST, false).await;
+    assert_eq!(planned, done);
+    assert_eq!(done[0], "~ module hashmap: enabled, priority 3");
+    assert!(
+        done.contains(
+            &"+ service instance, field flavor: mapping of value m1.large, rate 2 for p1"
+                .to_owned()
+        ),
+        "{done:#?}"
+    );
+    assert_eq!(import(&app, LIST, false).await, Vec::<String>::new());
+
+    let changed = LIST.replace("cost: 0.4", "cost: 0.5").replace("    - name: volume\n", "");
+    assert_eq!(
+        import(&app, &changed, false).await,
+        [
+            "+ service instance, field flavor: mapping of value m1.large, flat 0.5",
+            "- service instance, field flavor: mapping of value m1.large at 0.4",
+            "- service volume",
+        ]
+    );
+    assert_eq!(import(&app, &changed, false).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_is_exported_can_be_imported() {
+    let app = TestApp::new("2026-11-01T00:00:00Z", "", "").await;
+    import(&app, LIST, false).await;
+    let exported = PriceList::export(&app.database).await.unwrap();
+    let yaml = exported.to_yaml().unwrap();
+    assert!(yaml.contains("0.1000000000000000000000000001"), "{yaml}");
+    assert_eq!(import(&app, &yaml, false).await, Vec::<String>::new());
+    let other = TestApp::new("2026-11-01T00:00:00Z", "", "").await;
+    import(&other, &yaml, false).await;
+    assert_eq!(PriceList::export(&other.database).await.unwrap(), exported);
+}
+
+#[test]
+fn refuses_what_the_api_would_refuse() {
+    let service = |rules: &str| format!("hashmap:\n  services:\n    - name: s\n{rules}");
+    let cases = [
+        ("nonsense: 1".to_owned(), "unknown field"),
+        ("modules: {hashmaps: {enabled: true}}".to_owned(), "not known"),
+        ("modules: {hashmap: {enabled: true, priority: 0}}".to_owned(), "at least 1"),
+        (service("      mappings: [{type: flat, cost: abc}]"), "abc"),
+        (service("      mappings: [{type: flat, cost: NaN}]"), "NaN"),
+        (service("      mappings: [{type: flat}]"), "cost"),
+        (service("      mappings: [{type: cubic, cost: 1}]"), "cubic"),
+        (service("      mappings: [{type: flat, cost: '1234567890123'}]"), "12 digits"),
+        (service("      mappings: [{type: flat, cost: 1, value: x}]"), "no `value`"),
+        (
+            service("      mappings: [{type: flat, cost: 1}, {type: rate, cost: 2}]"),
+            "at the same time",
+        ),
+        (
+            service("      fields: [{name: f, mappings: [{type: flat, cost: 1}]}]"),
+            "needs a `value`",
+        ),
+        (service("      fields: [{name: f}, {name: f}]"), "twice"),
+        (
+            service(
+                "      thresholds: [{level: 1, type: flat, cost: 1}, {level: 1.0, type: rate, cost: 2}]",
+            ),
+            "two thresholds",
+        ),
+        (
+            service(
+                "      mappings: [{type: flat, cost: 1, start: 2026-02-01T00:00:00, end: 2026-01-01T00:00:00}]",
+            ),
+            "not after",
+        ),
+        (
+            service(
+                "      mappings: [{type: flat, cost: 1, name: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa}]",
+            ),
+            "32 characters",
+        ),
+    ];
+    for (yaml, reason) in cases {
+        let error = PriceList::parse(&yaml).unwrap_err().to_string();
+        assert!(error.contains(reason), "{yaml}\n{error}");
+    }
+}

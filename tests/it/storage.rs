@@ -1,0 +1,387 @@
+//! What every storage backend must do. Each test runs over all of [`backends`].
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use ratekitty::{
+    dataframe::{DataFrame, DataPoint},
+    decimal::Decimal,
+    storage::{GroupKey, Page, Selection, Storage},
+    time::{Period, seconds},
+};
+use serde_json::{Value, json};
+
+use crate::support::TestApp;
+
+/// Midnight, 1 November 2026, UTC.
+const START: i64 = 1_793_491_200;
+const HOUR: i64 = 3_600;
+
+/// A backend and what it needs to live.
+struct Backend {
+    name: &'static str,
+    storage: Arc<dyn Storage>,
+    _app: TestApp,
+}
+
+async fn backends() -> Vec<Backend> {
+    let app = TestApp::new("2026-11-20T00:00:00Z", "", "").await;
+    vec![Backend { name: "sql", storage: app.storage.clone(), _app: app }]
+}
+
+fn hour(number: i64) -> Period {
+    Period::starting(seconds(START + number * HOUR), 3_600)
+}
+
+fn everything() -> Selection {
+    Selection::all(seconds(START), seconds(START + 1_000 * HOUR))
+}
+
+fn decimal(text: &str) -> Decimal {
+    text.parse().unwrap()
+}
+
+fn point(scope: &str, id: &str, qty: &str, price: &str) -> DataPoint {
+    let labels = |value: Value| value.as_object().unwrap().clone();
+    DataPoint {
+        unit: "GiB".into(),
+        qty: decimal(qty),
+        price: decimal(price),
+        groupby: labels(json!({"project_id": scope, "id": id})),
+        metadata: labels(json!({"flavor": "m1"})),
+    }
+}
+
+fn frame(period: Period, points: impl IntoIterator<Item = (&'static str, DataPoint)>) -> DataFrame {
+    let mut frame = DataFrame::new(period);
+    for (frame_type, point) in points {
+        frame.add(frame_type, [point]);
+    }
+    frame
+}
+
+/// Sum of quantities and prices, and the number of points.
+async fn sums(storage: &dyn Storage, selection: &Selection) -> (Decimal, Decimal, u64) {
+    let totals = storage.total(selection, &[], Page::ALL).await.unwrap();
+    let points = storage.retrieve(selection, Page { offset: 0, limit: 1 }).await.unwrap().total;
+    match totals.rows.as_slice() {
+        [row] => (row.qty, row.price, points),
+        [] => (Decimal::zero(), Decimal::zero(), points),
+        rows => panic!("{rows:?}"),
+    }
+}
+
+#[tokio::test]
+async fn keeps_what_it_is_given() {
+    for Backend { name, storage, .. } in backends().await {
+        let mut one = point("p1", "vm-1", "0.30000000000000004", "1E-28");
+        one.groupby.insert("quote\"\\\n".into(), json!("'; DROP TABLE x; -- \u{0}é😀"));
+        one.metadata.insert("number".into(), json!(5));
+        let given =
+            frame(hour(0), [("disk", one.clone()), ("cpu", point("p1", "vm-2", "-0", "12.50"))]);
+        storage.replace("p1", &given).await.unwrap();
+        let got = storage.retrieve(&everything(), Page::ALL).await.unwrap();
+        assert_eq!(got.total, 2, "{name}");
+        let types: Vec<_> =
+            got.points.iter().map(|(_, frame_type, _)| frame_type.as_str()).collect();
+        assert_eq!(types, ["cpu", "disk"], "{name}");
+        let (period, _, point) = &got.points[1];
+        assert_eq!((*period, point), (hour(0), &one), "{name}");
+        assert_eq!(point.qty.to_string(), "0.30000000000000004", "{name}");
+        assert_eq!(got.points[0].2.price.to_string(), "12.50", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn replacing_a_period_replaces_it_whole() {
+    for Backend { name, storage, .. } in backends().await {
+        let two = [("cpu", point("p1", "a", "1", "1")), ("ram", point("p1", "b", "2", "2"))];
+        storage.replace("p1", &frame(hour(0), two)).await.unwrap();
+        storage
+            .replace("p1", &frame(hour(1), [("cpu", point("p1", "a", "4", "4"))]))
+            .await
+            .unwrap();
+        storage
+            .replace("p2", &frame(hour(0), [("cpu", point("p2", "c", "8", "8"))]))
+            .await
+            .unwrap();
+        for _ in 0..2 {
+            let again = frame(hour(0), [("cpu", point("p1", "a", "16", "32"))]);
+            storage.replace("p1", &again).await.unwrap();
+        }
+        assert_eq!(
+            sums(&*storage, &everything()).await,
+            (decimal("28"), decimal("44"), 3),
+            "{name}"
+        );
+        storage.replace("p1", &DataFrame::new(hour(0))).await.unwrap();
+        assert_eq!(
+            sums(&*storage, &everything()).await,
+            (decimal("12"), decimal("12"), 2),
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn equal_points_of_a_period_all_count() {
+    for Backend { name, storage, .. } in backends().await {
+        let same = || ("cpu", point("p1", "a", "1", "0.1"));
+        storage.replace("p1", &frame(hour(0), [same(), same(), same()])).await.unwrap();
+        storage.append(&[frame(hour(0), [same()])]).await.unwrap();
+        assert_eq!(
+            sums(&*storage, &everything()).await,
+            (decimal("4"), decimal("0.4"), 4),
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn windows_include_their_begin_and_exclude_their_end() {
+    for Backend { name, storage, .. } in backends().await {
+        for number in 0..4 {
+            let one = [("cpu", point("p1", "a", "1", "1"))];
+            storage.replace("p1", &frame(hour(number), one)).await.unwrap();
+        }
+        let window = Selection::all(hour(1).begin, hour(3).begin);
+        assert_eq!(sums(&*storage, &window).await.2, 2, "{name}");
+        let none = Selection::all(hour(3).begin, hour(1).begin);
+        assert_eq!(sums(&*storage, &none).await.2, 0, "{name}");
+        storage.delete("p1", hour(1).begin, hour(3).begin).await.unwrap();
+        storage.delete("p2", hour(0).begin, hour(9).begin).await.unwrap();
+        let left = storage.retrieve(&everything(), Page::ALL).await.unwrap();
+        let left: Vec<_> = left.points.iter().map(|(period, ..)| *period).collect();
+        assert_eq!(left, [hour(0), hour(3)], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn no_points_have_no_sums() {
+    for Backend { name, storage, .. } in backends().await {
+        for groupby in [vec![], vec![GroupKey::Type], vec![GroupKey::Label("id".into())]] {
+            let totals = storage.total(&everything(), &groupby, Page::ALL).await.unwrap();
+            assert_eq!((totals.total, totals.rows.len()), (0, 0), "{name}");
+        }
+        let got = storage.retrieve(&everything(), Page::ALL).await.unwrap();
+        assert_eq!((got.total, got.points.len()), (0, 0), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn filters_mean_what_they_say() {
+    for Backend { name, storage, .. } in backends().await {
+        let points = [
+            ("cpu", point("p1", "a", "1", "1")),
+            ("cpu", point("p1", "b", "2", "1")),
+            ("ram", point("p1", "a", "4", "1")),
+        ];
+        storage.replace("p1", &frame(hour(0), points)).await.unwrap();
+        storage
+            .replace("p2", &frame(hour(0), [("cpu", point("p2", "a", "8", "1"))]))
+            .await
+            .unwrap();
+        let cases: [(Selection, &str); 10] = [
+            (everything().with("type", &["cpu"]), "11"),
+            (everything().with("type", &["cpu", "ram"]), "15"),
+            (everything().with("project_id", &["p2"]), "8"),
+            (everything().with("id", &["a"]), "13"),
+            (everything().with("id", &["a", "b"]).with("type", &["cpu"]), "11"),
+            (
+                everything().with("id", &["a"]).with("project_id", &["p1"]).with("type", &["cpu"]),
+                "1",
+            ),
+            (everything().with("flavor", &["m1"]), "15"),
+            (everything().with("flavor", &["m1' OR '1'='1"]), "0"),
+            (everything().with("nothing", &["x"]), "0"),
+            (everything().with("type", &["CPU"]), "0"),
+        ];
+        for (selection, qty) in cases {
+            let (sum, _, count) = sums(&*storage, &selection).await;
+            assert_eq!(sum, decimal(qty), "{name} {selection:?}");
+            let points = storage.retrieve(&selection, Page::ALL).await.unwrap();
+            assert_eq!(points.points.len() as u64, count, "{name} {selection:?}");
+        }
+    }
+}
+
+/// Points by hour, scope and type, each with quantity and price in 10^-6.
+type Month = BTreeMap<(i64, String, String), Vec<(DataPoint, i128, i128)>>;
+
+/// A month of a small cloud: points with awkward numbers, by (hour, scope,
+/// type), and the same again as integers of 10^-6 for a sum of our own.
+fn month() -> Month {
+    let mut random = StdRng::seed_from_u64(20_261_101);
+    let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for number in 0..48 {
+        for scope in ["p1", "p2", "p three"] {
+            for frame_type in ["cpu", "ram", "network.out"] {
+                let points = (0..random.random_range(0..6)).map(|at| {
+                    let qty: i128 = random.random_range(-5..1_000_000_000_000);
+                    let price: i128 = random.random_range(0..1_000_000);
+                    let text = |value: i128| format!("{value}E-6");
+                    let mut point = point(scope, &format!("id-{at}"), &text(qty), &text(price));
+                    if at % 2 == 1 {
+                        point.metadata.insert("flavor".into(), json!("m2"));
+                    }
+                    if at == 4 {
+                        point.metadata.remove("flavor");
+                    }
+                    (point, qty, price)
+                });
+                all.insert((number, scope.to_owned(), frame_type.to_owned()), points.collect());
+            }
+        }
+    }
+    all
+}
+
+async fn fill(storage: &dyn Storage) -> u64 {
+    let mut frames: BTreeMap<(i64, String), DataFrame> = BTreeMap::new();
+    let mut count = 0;
+    for ((number, scope, frame_type), points) in month() {
+        count += points.len() as u64;
+        let frame = frames.entry((number, scope)).or_insert_with(|| DataFrame::new(hour(number)));
+        frame.add(&frame_type, points.into_iter().map(|(point, ..)| point));
+    }
+    for ((_, scope), frame) in frames {
+        storage.replace(&scope, &frame).await.unwrap();
+    }
+    count
+}
+
+#[tokio::test]
+async fn sums_are_exact_for_every_grouping() {
+    for Backend { name, storage, .. } in backends().await {
+        fill(&*storage).await;
+        let label = |name: &str| GroupKey::Label(name.to_owned());
+        let groupings = [
+            vec![],
+            vec![GroupKey::Type],
+            vec![label("project_id")],
+            vec![label("project_id"), GroupKey::Type],
+            vec![GroupKey::Time],
+            vec![GroupKey::Time, GroupKey::Type],
+            vec![GroupKey::Type, GroupKey::Time],
+            vec![label("id")],
+            vec![label("flavor"), GroupKey::Type],
+            vec![label("unknown")],
+            vec![GroupKey::parse("time-d").unwrap(), label("project_id")],
+        ];
+        for groupby in groupings {
+            // The same sums in integers.
+            let mut expected: BTreeMap<Vec<String>, (i128, i128)> = BTreeMap::new();
+            for ((number, scope, frame_type), points) in month() {
+                for (point, qty, price) in points {
+                    let key = groupby.iter().map(|key| match key {
+                        GroupKey::Type => frame_type.clone(),
+                        GroupKey::Time => format!("{:?}", hour(number).begin),
+                        GroupKey::Label(name) if name == "project_id" => scope.clone(),
+                        GroupKey::Label(name) if name == "day_of_the_year" => {
+                            (305 + number / 24).to_string()
+                        }
+                        GroupKey::Label(name) => match point.label(name) {
+                            Some(value) => value.as_str().unwrap().to_owned(),
+                            None => String::new(),
+                        },
+                    });
+                    let sum = expected.entry(key.collect()).or_default();
+                    *sum = (sum.0 + qty, sum.1 + price);
+                }
+            }
+            let totals = storage.total(&everything(), &groupby, Page::ALL).await.unwrap();
+            let mut rows = Vec::new();
+            for row in &totals.rows {
+                let mut values = row.values.iter();
+                let key: Vec<String> = groupby
+                    .iter()
+                    .map(|key| match key {
+                        GroupKey::Time => format!("{:?}", row.period.unwrap().begin),
+                        _ => values.next().unwrap().as_str().unwrap_or("").to_owned(),
+                    })
+                    .collect();
+                rows.push((key, row.qty, row.price));
+            }
+            let of_integer = |value: i128| decimal(&format!("{value}E-6"));
+            let expected: Vec<_> = expected
+                .into_iter()
+                .map(|(key, (qty, price))| (key, of_integer(qty), of_integer(price)))
+                .collect();
+            assert_eq!(totals.total, expected.len() as u64, "{name} {groupby:?}");
+            // Also in order: by the keys, in their order.
+            assert_eq!(rows, expected, "{name} {groupby:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn pages_tile_the_whole() {
+    for Backend { name, storage, .. } in backends().await {
+        let count = fill(&*storage).await;
+        let selections = [
+            everything(),
+            everything().with("type", &["cpu"]),
+            everything().with("flavor", &["m2"]),
+            everything().with("project_id", &["p1", "p2"]).with("id", &["id-0", "id-3"]),
+        ];
+        for selection in selections {
+            let whole = storage.retrieve(&selection, Page::ALL).await.unwrap();
+            assert_eq!(whole.points.len() as u64, whole.total, "{name}");
+            assert!(whole.total > 50 && whole.total <= count, "{name} {}", whole.total);
+            for limit in [1, 7, 100, 10_000] {
+                let mut tiled = Vec::new();
+                let mut offset = 0;
+                while offset < whole.total {
+                    let page = storage.retrieve(&selection, Page { offset, limit }).await.unwrap();
+                    assert_eq!(page.total, whole.total, "{name}");
+                    assert!(!page.points.is_empty() && page.points.len() as u64 <= limit, "{name}");
+                    offset += page.points.len() as u64;
+                    tiled.extend(page.points);
+                }
+                assert_eq!(tiled, whole.points, "{name} {limit}");
+            }
+            let beyond = Page { offset: u64::MAX, limit: u64::MAX };
+            let beyond = storage.retrieve(&selection, beyond).await.unwrap();
+            assert_eq!((beyond.total, beyond.points.len()), (whole.total, 0), "{name}");
+        }
+        let groupby = [GroupKey::Time, GroupKey::Type];
+        let whole = storage.total(&everything(), &groupby, Page::ALL).await.unwrap();
+        let page = Page { offset: 10, limit: 7 };
+        let part = storage.total(&everything(), &groupby, page).await.unwrap();
+        assert_eq!((part.total, &part.rows[..]), (whole.total, &whole.rows[10..17]), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn reads_see_whole_periods_while_others_write() {
+    for Backend { name, storage, .. } in backends().await {
+        // Each version of the period has 50 points and a sum of 50 times its number.
+        let version = |number: u32| {
+            let mut frame = DataFrame::new(hour(0));
+            let points =
+                (0..50).map(|at| point("p1", &format!("{number}-{at}"), &number.to_string(), "1"));
+            frame.add("cpu", points);
+            frame
+        };
+        storage.replace("p1", &version(1)).await.unwrap();
+        let writer = tokio::spawn({
+            let storage = storage.clone();
+            async move {
+                for number in 2..40 {
+                    storage.replace("p1", &version(number)).await.unwrap();
+                }
+            }
+        });
+        while !writer.is_finished() {
+            let groupby = [GroupKey::Label("flavor".into())];
+            let totals = storage.total(&everything(), &groupby, Page::ALL).await.unwrap();
+            assert_eq!(totals.rows[0].price, decimal("50"), "{name}");
+            let points = storage.retrieve(&everything(), Page::ALL).await.unwrap();
+            assert_eq!(points.points.len(), 50, "{name}");
+            let first = points.points[0].2.qty;
+            assert!(points.points.iter().all(|(.., point)| point.qty == first), "{name}");
+        }
+        writer.await.unwrap();
+        assert_eq!(sums(&*storage, &everything()).await.0, decimal("1950"), "{name}");
+    }
+}

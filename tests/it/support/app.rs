@@ -1,0 +1,124 @@
+//! A ratekitty of a test's own: folder, configuration, database, clock.
+
+use std::sync::Arc;
+
+use axum::{
+    body::{Body, to_bytes},
+    http::{HeaderMap, Request, StatusCode},
+};
+use chrono::{DateTime, Utc};
+use ratekitty::{
+    api::{self, AppState},
+    collector,
+    config::{Config, Place, Sources, metrics_yml},
+    fetcher,
+    processor::{Outcome, Pipeline, Progress},
+    state::{Database, schema},
+    storage::{self, Storage},
+    time::ManualClock,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use tower::util::ServiceExt;
+
+/// A ratekitty.
+pub struct TestApp {
+    /// Its folder, which goes with it.
+    _dir: TempDir,
+    /// What it is configured to.
+    pub config: Config,
+    /// Its state database.
+    pub database: Database,
+    /// Its storage.
+    pub storage: Arc<dyn Storage>,
+    /// Its time.
+    pub clock: ManualClock,
+}
+
+/// An answer of the API.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+impl TestApp {
+    /// One with a SQLite database; `conf` is added to its configuration file,
+    /// `metrics` is its metrics file.
+    pub async fn new(now: &str, conf: &str, metrics: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().display();
+        std::fs::write(dir.path().join("metrics.yml"), metrics).unwrap();
+        let text = format!(
+            "[DEFAULT]\nauth_strategy = noauth\n[storage]\nbackend = sql\n\
+             [ratekitty]\nstate_path = {path}\nhttp_retry_budget = 0.3\n\
+             [collect]\ncollector = prometheus\nmetrics_conf = {path}/metrics.yml\n\
+             [fetcher]\nbackend = prometheus\n{conf}"
+        );
+        let file = dir.path().join("ratekitty.conf");
+        std::fs::write(&file, text).unwrap();
+        let config = Config::from_sources(&Sources::read(&[Place::File(file)]).unwrap()).unwrap();
+        assert_eq!(config.warnings, Vec::<String>::new());
+        let database = Database::connect(&config.database).await.unwrap();
+        schema::upgrade(&database).await.unwrap();
+        let storage = storage::build(&config, &database).unwrap();
+        let now: DateTime<Utc> = now.parse().unwrap();
+        Self { _dir: dir, config, database, storage, clock: ManualClock::new(now) }
+    }
+
+    /// One whose fetcher and collector ask a Prometheus; `scope_info` tells the
+    /// scopes. `conf` follows in `[collect]`.
+    pub async fn with_prometheus(now: &str, url: &str, conf: &str, metrics: &str) -> Self {
+        let conf = format!(
+            "[fetcher_prometheus]\nmetric = scope_info\nprometheus_url = {url}\n\
+             [collector_prometheus]\nprometheus_url = {url}\n[collect]\n{conf}\n"
+        );
+        Self::new(now, &conf, metrics).await
+    }
+
+    /// The processor.
+    pub fn pipeline(&self) -> Pipeline {
+        let conf = &self.config.collect;
+        let metrics = metrics_yml::read(&conf.metrics_conf, &conf.scope_key).unwrap();
+        let stages = (
+            fetcher::build(&self.config).unwrap(),
+            collector::build(&self.config).unwrap(),
+            self.storage.clone(),
+        );
+        let clock = Arc::new(self.clock.clone());
+        Pipeline::new(&self.config, metrics, stages, self.database.clone(), clock).unwrap()
+    }
+
+    /// Rates everything that is due.
+    pub async fn rate(&self) -> Outcome {
+        let stop = CancellationToken::new();
+        self.pipeline().run_once(&Progress::quiet(), &stop).await.unwrap()
+    }
+
+    /// What the API answers.
+    pub async fn request(&self, request: Request<Body>) -> Answer {
+        let state = AppState {
+            storage: self.storage.clone(),
+            database: self.database.clone(),
+            clock: Arc::new(self.clock.clone()),
+        };
+        let request = api::normalize_path(request);
+        let response = api::router(state).oneshot(request).await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        Answer { status, headers, text: String::from_utf8(body.to_vec()).unwrap() }
+    }
+
+    /// What the API answers to a GET.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.request(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+}
