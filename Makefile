@@ -19,7 +19,9 @@ test: ## Run the tests, against real programs
 	@scripts/get-peer prometheus cloudkitty-sdist cargo-nextest > /dev/null
 	cargo nextest run --locked
 
+bench: export PATH := $(PATH):$(PEERS)/prometheus/usr/bin
 bench: ## Measure collecting, rating and storing
+	@scripts/get-peer prometheus > /dev/null
 	cargo bench --bench pipeline
 
 lint: ## Check format, lints, licences and sources of dependencies

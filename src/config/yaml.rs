@@ -101,7 +101,8 @@ struct Loader<I> {
 
 impl<'a, I: Iterator<Item = Parsed<'a>>> Loader<I> {
     fn next(&mut self) -> Result<(Event<'a>, usize), YamlError> {
-        match self.events.next() {
+        let is_comment = |parsed: &Parsed<'a>| matches!(parsed, Ok((Event::Comment(..), _)));
+        match self.events.find(|parsed| !is_comment(parsed)) {
             Some(Ok((event, span))) => Ok((event, span.start.line())),
             Some(Err(error)) => {
                 Err(YamlError { line: error.marker().line(), problem: error.info().to_owned() })
@@ -409,6 +410,13 @@ mod tests {
         for (text, value) in cases {
             assert_eq!(resolve(text), value, "{text}");
         }
+    }
+
+    #[test]
+    fn passes_comments_over() {
+        let node = load("# a\na: # b\n  # c\n  - 1 # d\n# e\n").unwrap();
+        let Yaml::Map(pairs) = node.value else { panic!("{node:?}") };
+        assert!(matches!(&pairs[0].1.value, Yaml::List(items) if items.len() == 1));
     }
 
     #[test]
