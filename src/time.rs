@@ -132,15 +132,27 @@ pub fn local_naive(instant: DateTime<Utc>) -> NaiveDateTime {
     local(instant).naive_local()
 }
 
-/// Calendar labels that the reference adds to every data point, from the local
-/// begin of its period, in its order: week (Sunday-based, `00` to `53`), day of
+/// Names of the calendar labels, in the reference's order.
+pub const CALENDAR: [&str; 4] = ["week_of_the_year", "day_of_the_year", "month", "year"];
+
+/// Calendar labels that the reference adds to every data point, from the begin
+/// of its period in the local zone: week (Sunday-based, `00` to `53`), day of
 /// the year, month, year.
-pub fn calendar_labels(begin: DateTime<Utc>) -> [(&'static str, String); 4] {
-    let begin = local(begin);
-    [
-        ("week_of_the_year", begin.format("%U").to_string()),
-        ("day_of_the_year", begin.ordinal().to_string()),
-        ("month", begin.month().to_string()),
-        ("year", begin.year().to_string()),
-    ]
+pub fn calendar_labels(begin: DateTime<FixedOffset>) -> [(&'static str, String); 4] {
+    let values = [
+        begin.format("%U").to_string(),
+        begin.ordinal().to_string(),
+        begin.month().to_string(),
+        begin.year().to_string(),
+    ];
+    let mut values = values.into_iter();
+    CALENDAR.map(|name| (name, values.next().unwrap_or_default()))
+}
+
+/// The instant in a zone that many seconds east of Greenwich.
+pub fn at_offset(instant: DateTime<Utc>, seconds_east: i32) -> DateTime<FixedOffset> {
+    match FixedOffset::east_opt(seconds_east) {
+        Some(offset) => instant.with_timezone(&offset),
+        None => instant.fixed_offset(),
+    }
 }

@@ -17,7 +17,7 @@ use crate::{
     config::metrics_yml::{MetricDefinition, QuantityError},
     dataframe::{DataPoint, Labels},
     prometheus::{PrometheusClientBase, Sample, promql},
-    time::{Period, calendar_labels},
+    time::{Period, calendar_labels, local},
 };
 
 /// What a collector over PromQL needs to know.
@@ -74,7 +74,7 @@ pub trait PrometheusCollectorBase: Send + Sync {
     ) -> Result<Vec<DataPoint>, CollectError> {
         let scope_key = &self.settings().scope_key;
         let unit: Arc<str> = metric.unit.as_str().into();
-        let calendar = calendar_labels(period.begin);
+        let calendar = calendar_labels(local(period.begin));
         let mut points = Vec::with_capacity(samples.len());
         for sample in samples {
             let qty = match metric.quantity(&sample.value.1) {

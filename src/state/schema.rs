@@ -127,12 +127,14 @@ CREATE TABLE IF NOT EXISTS ratekitty_series (
   fingerprint CHAR(64) NOT NULL UNIQUE,
   unit VARCHAR(255) NOT NULL,
   groupby TEXT NOT NULL,
-  metadata TEXT NOT NULL
+  metadata TEXT NOT NULL,
+  calendar BOOLEAN NOT NULL
 );
 CREATE TABLE IF NOT EXISTS ratekitty_dataframes (
   id INTEGER NOT NULL PRIMARY KEY,
   begin_epoch BIGINT NOT NULL,
   end_epoch BIGINT NOT NULL,
+  utc_offset INTEGER NOT NULL,
   scope_key VARCHAR(255) NOT NULL,
   scope_id VARCHAR(256) NOT NULL,
   type VARCHAR(255) NOT NULL,

@@ -385,3 +385,56 @@ async fn reads_see_whole_periods_while_others_write() {
         assert_eq!(sums(&*storage, &everything()).await.0, decimal("1950"), "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_scope_is_told_by_its_key() {
+    let app = TestApp::new("2026-11-20T00:00:00Z", "", "").await;
+    let projects = app.storage.clone();
+    let spaces: Arc<dyn Storage> =
+        Arc::new(ratekitty::storage::sql::SqlStorage::new(app.database.clone(), "namespace"));
+    projects.replace("x", &frame(hour(0), [("cpu", point("x", "a", "1", "1"))])).await.unwrap();
+    let mut other = point("x", "b", "2", "2");
+    other.groupby.insert("namespace".into(), json!("x"));
+    other.groupby.remove("project_id");
+    spaces.replace("x", &frame(hour(0), [("cpu", other)])).await.unwrap();
+    // Neither takes the place of the other.
+    assert_eq!(sums(&*spaces, &everything()).await, (decimal("3"), decimal("3"), 2));
+    spaces.delete("x", hour(0).begin, hour(1).begin).await.unwrap();
+    assert_eq!(sums(&*projects, &everything()).await, (decimal("1"), decimal("1"), 1));
+    // What was written under one key is not of the scope of the other.
+    let by_space = everything().with("namespace", &["x"]);
+    assert_eq!(sums(&*spaces, &by_space).await.2, 0);
+    let by_project = everything().with("project_id", &["x"]);
+    assert_eq!(sums(&*spaces, &by_project).await.2, 1);
+    let groupby = [GroupKey::Label("namespace".into())];
+    let totals = spaces.total(&everything(), &groupby, Page::ALL).await.unwrap();
+    assert_eq!((totals.rows.len(), &totals.rows[0].values[0]), (1, &Value::Null));
+}
+
+#[tokio::test]
+async fn calendar_labels_come_back_as_they_were() {
+    for Backend { name, storage, .. } in backends().await {
+        let mut collected = point("p1", "a", "1", "1");
+        for (label, value) in
+            ratekitty::time::calendar_labels(ratekitty::time::local(hour(30).begin))
+        {
+            collected.groupby.insert(label.into(), json!(value));
+        }
+        let mut odd = point("p1", "b", "2", "1");
+        odd.groupby.insert("month".into(), json!("13"));
+        let plain = point("p1", "c", "4", "1");
+        let points = [("cpu", collected.clone()), ("cpu", odd.clone()), ("cpu", plain.clone())];
+        storage.replace("p1", &frame(hour(30), points)).await.unwrap();
+        let got = storage.retrieve(&everything(), Page::ALL).await.unwrap();
+        let got: Vec<_> = got.points.into_iter().map(|(_, _, point)| point).collect();
+        assert_eq!(got, [collected, odd, plain], "{name}");
+        let qty = async |key: &str, value: &str| {
+            sums(&*storage, &everything().with(key, &[value])).await.0.to_string()
+        };
+        assert_eq!(qty("month", "11").await, "5", "{name}");
+        assert_eq!(qty("month", "13").await, "2", "{name}");
+        assert_eq!(qty("day_of_the_year", "306").await, "7", "{name}");
+        let page = storage.retrieve(&everything().with("month", &["11"]), Page::ALL).await.unwrap();
+        assert_eq!((page.total, page.points.len()), (2, 2), "{name}");
+    }
+}

@@ -19,9 +19,14 @@ mod write;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use tokio::sync::Semaphore;
 
 use super::{GroupKey, Page, Retrieved, Selection, Storage, StorageError, Totals};
 use crate::{dataframe::DataFrame, state::Database};
+
+/// Reads that run at the same time. More wait for their turn, so that they do
+/// not take all connections from the processor and from small questions.
+const READS_AT_ONCE: usize = 4;
 
 /// Storage in the state database.
 #[derive(Debug)]
@@ -30,12 +35,18 @@ pub struct SqlStorage {
     /// Label that names the scope.
     scope_key: String,
     series: series::SeriesCache,
+    reads: Semaphore,
 }
 
 impl SqlStorage {
     /// A storage in `database`, whose tables must be there.
     pub fn new(database: Database, scope_key: &str) -> Self {
-        Self { database, scope_key: scope_key.to_owned(), series: series::SeriesCache::default() }
+        Self {
+            database,
+            scope_key: scope_key.to_owned(),
+            series: series::SeriesCache::default(),
+            reads: Semaphore::new(READS_AT_ONCE),
+        }
     }
 }
 
@@ -50,6 +61,7 @@ impl Storage for SqlStorage {
     }
 
     async fn retrieve(&self, selection: &Selection, page: Page) -> Result<Retrieved, StorageError> {
+        let _turn = self.reads.acquire().await;
         self.read_points(selection, page).await
     }
 
@@ -59,6 +71,7 @@ impl Storage for SqlStorage {
         groupby: &[GroupKey],
         page: Page,
     ) -> Result<Totals, StorageError> {
+        let _turn = self.reads.acquire().await;
         self.sum(selection, groupby, page).await
     }
 

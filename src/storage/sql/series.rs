@@ -1,23 +1,31 @@
 //! Series: the labels that points share, each kept once.
+//!
+//! Most points carry the calendar labels of their period. These are left out
+//! of the series, which would otherwise be a new one every day, and put back
+//! from the period when points are read ([`Series::calendar`]).
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use sea_orm::{ConnectionTrait, Value as SqlValue};
+use chrono::{DateTime, FixedOffset};
+use sea_orm::{ConnectionTrait, QueryResult, Value as SqlValue};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::SqlStorage;
 use crate::{
     dataframe::{DataPoint, Labels},
-    state::{Context, StateError, placeholders, statement},
+    state::{Context, placeholders, statement},
     storage::StorageError,
+    time::{CALENDAR, calendar_labels},
 };
 
-/// Series kept in memory; beyond it the cache starts anew.
+/// Numbers of series kept in memory (some 50 bytes each); beyond it the cache
+/// starts anew.
 const CACHE_SIZE: usize = 200_000;
-/// Fingerprints looked up in one statement.
+/// Series looked up in one statement.
 const BATCH: usize = 500;
 
 /// What points of one thing share.
@@ -26,39 +34,71 @@ pub(super) struct Series {
     pub unit: Arc<str>,
     pub groupby: Labels,
     pub metadata: Labels,
+    /// Whether the points carry the calendar labels of their periods.
+    pub calendar: bool,
 }
 
 impl Series {
-    /// The label that filters and group keys mean by this name.
-    pub fn label(&self, name: &str) -> Option<&serde_json::Value> {
+    /// Columns of `ratekitty_series` that [`Self::read`] needs.
+    pub const COLUMNS: &'static str = "s.unit, s.groupby, s.metadata, s.calendar";
+
+    pub fn read(row: &QueryResult) -> Result<Self, StorageError> {
+        let action = "read series";
+        let labels = |name: &str| -> Result<Labels, StorageError> {
+            let text: String = row.try_get("", name).to(action)?;
+            serde_json::from_str(&text)
+                .map_err(|error| StorageError::Damaged(format!("labels `{text}`: {error}")))
+        };
+        let unit: String = row.try_get("", "unit").to(action)?;
+        Ok(Self {
+            unit: unit.into(),
+            groupby: labels("groupby")?,
+            metadata: labels("metadata")?,
+            calendar: row.try_get("", "calendar").to(action)?,
+        })
+    }
+
+    /// The label that filters and group keys mean by this name; calendar
+    /// labels are the period's to tell.
+    pub fn label(&self, name: &str) -> Option<&Value> {
         self.groupby.get(name).or_else(|| self.metadata.get(name))
+    }
+
+    /// The labels of a point whose period begins at `begin`.
+    pub fn groupby_at(&self, begin: DateTime<FixedOffset>) -> Labels {
+        let mut groupby = self.groupby.clone();
+        if self.calendar {
+            let labels = calendar_labels(begin).into_iter();
+            groupby.extend(labels.map(|(name, value)| (name.to_owned(), Value::String(value))));
+        }
+        groupby
     }
 }
 
 type Fingerprint = [u8; 32];
 
-/// Known series, both ways.
+/// Numbers of known series.
 #[derive(Debug, Default)]
-pub(super) struct SeriesCache(Mutex<Maps>);
-
-#[derive(Debug, Default)]
-struct Maps {
-    ids: HashMap<Fingerprint, i32>,
-    series: HashMap<i32, Arc<Series>>,
-}
+pub(super) struct SeriesCache(Mutex<HashMap<Fingerprint, i64>>);
 
 impl SeriesCache {
-    fn with<T>(&self, use_maps: impl FnOnce(&mut Maps) -> T) -> T {
-        let mut maps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if maps.ids.len() > CACHE_SIZE || maps.series.len() > CACHE_SIZE {
-            *maps = Maps::default();
-        }
-        use_maps(&mut maps)
+    fn known(&self, identities: &[Identity]) -> HashMap<Fingerprint, i64> {
+        let ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = identities
+            .iter()
+            .filter_map(|identity| Some((identity.fingerprint, *ids.get(&identity.fingerprint)?)));
+        known.collect()
     }
 
     /// Notes the numbers of series that are now kept for good.
-    pub fn learn(&self, known: impl IntoIterator<Item = (Fingerprint, i32)>) {
-        self.with(|maps| maps.ids.extend(known));
+    pub fn learn(&self, known: HashMap<Fingerprint, i64>) {
+        let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if ids.len() + known.len() > CACHE_SIZE {
+            ids.clear();
+        }
+        if known.len() <= CACHE_SIZE {
+            ids.extend(known);
+        }
     }
 }
 
@@ -68,21 +108,34 @@ pub(super) struct Identity {
     unit: String,
     groupby: String,
     metadata: String,
+    calendar: bool,
 }
 
 impl Identity {
-    pub fn of(point: &DataPoint) -> Result<Self, StorageError> {
+    /// The series of a point whose period begins at `begin`.
+    pub fn of(point: &DataPoint, begin: DateTime<FixedOffset>) -> Result<Self, StorageError> {
         let text = |labels: &Labels| {
             serde_json::to_string(labels).map_err(|error| StorageError::Damaged(error.to_string()))
         };
-        let (groupby, metadata) = (text(&point.groupby)?, text(&point.metadata)?);
+        let calendar = calendar_labels(begin).iter().all(|(name, value)| {
+            point.groupby.get(*name).and_then(Value::as_str) == Some(value.as_str())
+        });
+        let groupby = if calendar {
+            let mut lasting = point.groupby.clone();
+            lasting.retain(|name, _| !CALENDAR.contains(&name.as_str()));
+            text(&lasting)?
+        } else {
+            text(&point.groupby)?
+        };
+        let metadata = text(&point.metadata)?;
         let mut hash = Sha256::new();
         for part in [&*point.unit, &groupby, &metadata] {
             hash.update(part.len().to_le_bytes());
             hash.update(part);
         }
+        hash.update([u8::from(calendar)]);
         let fingerprint = hash.finalize().into();
-        Ok(Self { fingerprint, unit: point.unit.to_string(), groupby, metadata })
+        Ok(Self { fingerprint, unit: point.unit.to_string(), groupby, metadata, calendar })
     }
 }
 
@@ -99,20 +152,15 @@ fn unhex(text: &str) -> Option<Fingerprint> {
 }
 
 impl SqlStorage {
-    /// Numbers of the series of `points`; new ones are added within `transaction`.
+    /// Numbers of the series of points; new ones are added within `transaction`.
     /// They may be learnt only once it is committed.
     pub(super) async fn series_ids(
         &self,
         transaction: &impl ConnectionTrait,
         identities: &[Identity],
-    ) -> Result<HashMap<Fingerprint, i32>, StorageError> {
+    ) -> Result<HashMap<Fingerprint, i64>, StorageError> {
         let action = "look up series";
-        let mut ids: HashMap<Fingerprint, i32> = self.series.with(|maps| {
-            let known = identities.iter().filter_map(|identity| {
-                Some((identity.fingerprint, *maps.ids.get(&identity.fingerprint)?))
-            });
-            known.collect()
-        });
+        let mut ids = self.series.known(identities);
         let mut missing: Vec<&Identity> =
             identities.iter().filter(|identity| !ids.contains_key(&identity.fingerprint)).collect();
         missing.sort_by_key(|identity| identity.fingerprint);
@@ -134,13 +182,15 @@ impl SqlStorage {
                 if ids.contains_key(&identity.fingerprint) {
                     continue;
                 }
-                let sql = "INSERT INTO ratekitty_series (fingerprint, unit, groupby, metadata) \
-                           VALUES (?, ?, ?, ?) RETURNING id";
+                let sql = "INSERT INTO ratekitty_series \
+                           (fingerprint, unit, groupby, metadata, calendar) \
+                           VALUES (?, ?, ?, ?, ?) RETURNING id";
                 let values = [
                     hex(&identity.fingerprint).into(),
                     identity.unit.as_str().into(),
                     identity.groupby.as_str().into(),
                     identity.metadata.as_str().into(),
+                    identity.calendar.into(),
                 ];
                 let row = transaction.query_one_raw(statement(transaction, sql, values)).await;
                 let row = row.to("add a series")?;
@@ -155,47 +205,25 @@ impl SqlStorage {
     pub(super) async fn series_by_id(
         &self,
         connection: &impl ConnectionTrait,
-        ids: &[i32],
-    ) -> Result<HashMap<i32, Arc<Series>>, StorageError> {
-        let mut found: HashMap<i32, Arc<Series>> = self.series.with(|maps| {
-            ids.iter().filter_map(|id| Some((*id, maps.series.get(id)?.clone()))).collect()
-        });
-        let mut missing: Vec<i32> =
-            ids.iter().copied().filter(|id| !found.contains_key(id)).collect();
-        missing.sort_unstable();
-        missing.dedup();
+        ids: &[i64],
+    ) -> Result<HashMap<i64, Arc<Series>>, StorageError> {
+        let mut wanted = ids.to_vec();
+        wanted.sort_unstable();
+        wanted.dedup();
         let action = "read series";
-        for batch in missing.chunks(BATCH) {
+        let mut found = HashMap::new();
+        for batch in wanted.chunks(BATCH) {
             let sql = format!(
-                "SELECT id, unit, groupby, metadata FROM ratekitty_series WHERE id IN ({})",
+                "SELECT s.id, {} FROM ratekitty_series s WHERE s.id IN ({})",
+                Series::COLUMNS,
                 placeholders(batch.len())
             );
             let values = batch.iter().map(|id| SqlValue::from(*id));
             let rows = connection.query_all_raw(statement(connection, &sql, values)).await;
             for row in rows.to(action)? {
-                let labels = |name: &str| -> Result<Labels, StorageError> {
-                    let text: String = row.try_get("", name).to(action)?;
-                    serde_json::from_str(&text)
-                        .map_err(|error| StorageError::Damaged(format!("labels `{text}`: {error}")))
-                };
-                let unit: String = row.try_get("", "unit").to(action)?;
-                let series = Arc::new(Series {
-                    unit: unit.into(),
-                    groupby: labels("groupby")?,
-                    metadata: labels("metadata")?,
-                });
-                let id = row
-                    .try_get("", "id")
-                    .map_err(|source| StateError::Statement { action, source })?;
-                found.insert(id, series);
+                found.insert(row.try_get("", "id").to(action)?, Arc::new(Series::read(&row)?));
             }
         }
-        self.series.with(|maps| {
-            maps.series.extend(missing.iter().filter_map(|id| Some((*id, found.get(id)?.clone()))));
-        });
-        match missing.iter().find(|id| !found.contains_key(id)) {
-            Some(id) => Err(StorageError::Damaged(format!("series {id} is missing"))),
-            None => Ok(found),
-        }
+        Ok(found)
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     decimal::Total,
     state::{Context, placeholders, statement},
     storage::StorageError,
-    time::Period,
+    time::{Period, local},
 };
 
 /// Points written in one statement: five values each, and SQLite takes 32,766.
@@ -77,15 +77,21 @@ impl SqlStorage {
         replaced: Option<(&str, Period)>,
         blocks: Vec<Block<'_>>,
     ) -> Result<(), StorageError> {
-        let points = blocks.iter().flat_map(|block| &block.points);
-        let identities =
-            points.map(|point| Identity::of(point)).collect::<Result<Vec<_>, StorageError>>()?;
+        let points = blocks.iter().flat_map(|block| {
+            let begin = local(block.period.begin);
+            block.points.iter().map(move |point| Identity::of(point, begin))
+        });
+        let identities = points.collect::<Result<Vec<_>, StorageError>>()?;
         let transaction = self.database.begin().await?;
         if let Some((scope_id, period)) = replaced {
-            let sql = "DELETE FROM ratekitty_dataframes \
-                       WHERE scope_id = ? AND begin_epoch = ? AND end_epoch = ?";
-            let values =
-                [scope_id.into(), period.begin.timestamp().into(), period.end.timestamp().into()];
+            let sql = "DELETE FROM ratekitty_dataframes WHERE scope_key = ? AND scope_id = ? \
+                       AND begin_epoch = ? AND end_epoch = ?";
+            let values = [
+                self.scope_key.as_str().into(),
+                scope_id.into(),
+                period.begin.timestamp().into(),
+                period.end.timestamp().into(),
+            ];
             let delete = statement(&transaction, sql, values);
             transaction.execute_raw(delete).await.to("replace a period")?;
         }
@@ -105,16 +111,19 @@ impl SqlStorage {
                     "INSERT INTO ratekitty_points (dataframe_id, position, series_id, qty, price) VALUES {}",
                     vec![one.as_str(); batch.len()].join(", ")
                 );
-                let values = batch.iter().flat_map(|(position, (point, identity))| {
-                    let series = ids.get(&identity.fingerprint).copied().unwrap_or_default();
-                    [
+                let mut values: Vec<SqlValue> = Vec::with_capacity(5 * batch.len());
+                for (position, (point, identity)) in &batch {
+                    let series = ids.get(&identity.fingerprint).copied().ok_or_else(|| {
+                        StorageError::Damaged("a series was not written".to_owned())
+                    })?;
+                    values.extend([
                         SqlValue::from(dataframe),
-                        i32::try_from(*position).unwrap_or(i32::MAX).into(),
+                        i64::try_from(*position).unwrap_or(i64::MAX).into(),
                         series.into(),
                         point.qty.to_string().into(),
                         point.price.to_string().into(),
-                    ]
-                });
+                    ]);
+                }
                 let insert = statement(&transaction, &sql, values);
                 transaction.execute_raw(insert).await.to(action)?;
             }
@@ -128,16 +137,17 @@ impl SqlStorage {
         &self,
         transaction: &impl ConnectionTrait,
         block: &Block<'_>,
-    ) -> Result<i32, StorageError> {
+    ) -> Result<i64, StorageError> {
         let action = "write a dataframe";
         let qty: Total = block.points.iter().map(|point| point.qty).sum();
         let price: Total = block.points.iter().map(|point| point.price).sum();
         let sql = "INSERT INTO ratekitty_dataframes \
-                   (begin_epoch, end_epoch, scope_key, scope_id, type, points, qty, price) \
-                   VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id";
+                   (begin_epoch, end_epoch, utc_offset, scope_key, scope_id, type, points, qty, price) \
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id";
         let values = [
             block.period.begin.timestamp().into(),
             block.period.end.timestamp().into(),
+            local(block.period.begin).offset().local_minus_utc().into(),
             self.scope_key.as_str().into(),
             block.scope_id.into(),
             block.frame_type.into(),
@@ -159,8 +169,13 @@ impl SqlStorage {
     ) -> Result<(), StorageError> {
         let connection = self.database.connection();
         let sql = "DELETE FROM ratekitty_dataframes \
-                   WHERE scope_id = ? AND begin_epoch >= ? AND begin_epoch < ?";
-        let values = [scope_id.into(), begin.timestamp().into(), end.timestamp().into()];
+                   WHERE scope_key = ? AND scope_id = ? AND begin_epoch >= ? AND begin_epoch < ?";
+        let values = [
+            self.scope_key.as_str().into(),
+            scope_id.into(),
+            begin.timestamp().into(),
+            end.timestamp().into(),
+        ];
         let delete = statement(connection, sql, values);
         connection.execute_raw(delete).await.to("delete data points")?;
         Ok(())
