@@ -99,8 +99,10 @@ impl Rater {
             return Ok(loaded.clone());
         }
         let at = Instant::now();
-        let modules = modules::list(&self.database).await?;
-        let rows = rating_rules::load(&self.database).await?;
+        let snapshot = self.database.snapshot().await?;
+        let modules = modules::list(&snapshot).await?;
+        let rows = rating_rules::load(&snapshot).await?;
+        drop(snapshot);
         // What did not change keeps its place, so that compiled rules live on.
         let kept = cached.take();
         let (modules, rows) = match kept {

@@ -2,8 +2,14 @@
 //!
 //! A file can be kept in version control and imported again and again: an
 //! import compares it with the database, changes what differs and nothing else,
-//! in one transaction. Mappings that are gone from the file are deleted as the
-//! API deletes them, so that they stay on record.
+//! in one transaction.
+//!
+//! A price holds for periods that begin from its `start` on. Rating lags behind
+//! the clock, so a change of price must not take the old price away from periods
+//! that are still to be rated: what is gone from the file, or replaced by
+//! something without a `start`, ends with the import, and what replaces it begins
+//! there. What is new and has no `start` holds since ever. Mappings that have
+//! ended are history and left alone, in the file or not.
 //!
 //! ```yaml
 //! modules:
@@ -24,7 +30,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use chrono::NaiveDateTime;
+use chrono::{DateTime, NaiveDateTime};
 use serde::{Deserialize, Serialize};
 
 use super::MODULES;
@@ -38,6 +44,9 @@ use crate::{
         },
     },
 };
+
+/// The start of what holds since ever.
+const ALWAYS: NaiveDateTime = DateTime::UNIX_EPOCH.naive_utc();
 
 /// The file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -118,7 +127,7 @@ pub struct Mapping {
     pub value: Option<String>,
     /// `flat` (a price per unit) or `rate` (a factor).
     #[serde(rename = "type")]
-    pub kind: Kind,
+    pub kind: CostType,
     /// Price or factor; in quotes, so that no reader rounds it.
     pub cost: Decimal,
     /// Group, if any.
@@ -127,7 +136,8 @@ pub struct Mapping {
     /// The only scope it holds for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant_id: Option<String>,
-    /// First instant at which it holds, local time; the time of the import when left out.
+    /// First instant at which it holds, local time. When left out: the time of
+    /// the import if it takes the place of another one, else since ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<NaiveDateTime>,
     /// First instant at which it no longer holds, local time.
@@ -149,7 +159,7 @@ pub struct Threshold {
     pub level: Decimal,
     /// `flat` or `rate`.
     #[serde(rename = "type")]
-    pub kind: Kind,
+    pub kind: CostType,
     /// Price or factor.
     pub cost: Decimal,
     /// Group, if any.
@@ -158,34 +168,6 @@ pub struct Threshold {
     /// The only scope it holds for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant_id: Option<String>,
-}
-
-/// How a cost counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// A price per unit.
-    Flat,
-    /// A factor on the price.
-    Rate,
-}
-
-impl From<Kind> for CostType {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Flat => Self::Flat,
-            Kind::Rate => Self::Rate,
-        }
-    }
-}
-
-impl From<CostType> for Kind {
-    fn from(kind: CostType) -> Self {
-        match kind {
-            CostType::Flat => Self::Flat,
-            CostType::Rate => Self::Rate,
-        }
-    }
 }
 
 /// Why a price list is refused.
@@ -289,19 +271,20 @@ impl PriceList {
     /// # Errors
     /// A database that fails.
     pub async fn export(database: &Database) -> Result<Self, PriceListError> {
-        let rows = rating_rules::load(database).await?;
+        let snapshot = database.snapshot().await?;
+        let rows = rating_rules::load(&snapshot).await?;
         let group = |id: Option<i32>| {
             id.and_then(|id| rows.groups.iter().find(|g| g.id == id)).map(|g| g.name.clone())
         };
         let mappings = |parent: Parent| {
-            let live = rows.mappings.iter().filter(|m| m.parent == parent && m.deleted.is_none());
-            live.map(|row| Mapping {
+            let own = rows.mappings.iter().filter(|mapping| mapping.parent == parent);
+            own.map(|row| Mapping {
                 value: row.value.clone().filter(|value| !value.is_empty()),
-                kind: row.kind.into(),
+                kind: row.kind,
                 cost: shortened(row.cost),
                 group: group(row.group),
                 tenant_id: row.tenant_id.clone(),
-                start: Some(row.start),
+                start: Some(row.start).filter(|start| *start != ALWAYS),
                 end: row.end,
                 name: Some(row.name.clone()),
                 description: row.description.clone(),
@@ -312,7 +295,7 @@ impl PriceList {
             let own = rows.thresholds.iter().filter(|threshold| threshold.parent == parent);
             own.map(|row| Threshold {
                 level: shortened(row.level),
-                kind: row.kind.into(),
+                kind: row.kind,
                 cost: shortened(row.cost),
                 group: group(row.group),
                 tenant_id: row.tenant_id.clone(),
@@ -335,7 +318,7 @@ impl PriceList {
                 .collect(),
         });
         let services = services.collect();
-        let states = modules::list(database).await?.into_iter();
+        let states = modules::list(&snapshot).await?.into_iter();
         Ok(Self {
             modules: states
                 .map(|state| {
@@ -362,8 +345,8 @@ impl PriceList {
         dry_run: bool,
     ) -> Result<Vec<Change>, PriceListError> {
         let transaction = database.begin().await?;
-        let rows = rating_rules::load(database).await?;
-        let states = modules::list(database).await?;
+        let rows = rating_rules::load(&transaction).await?;
+        let states = modules::list(&transaction).await?;
         let mut importer =
             Importer { transaction: &transaction, rows, now, write: !dry_run, changes: Vec::new() };
         importer.modules(&self.modules, &states).await?;
@@ -466,7 +449,8 @@ fn check_rules(
             ));
         }
         let same = |other: &Threshold| {
-            other.level == threshold.level && other.tenant_id == threshold.tenant_id
+            other.level.quantize(8) == threshold.level.quantize(8)
+                && other.tenant_id == threshold.tenant_id
         };
         if thresholds[..at].iter().any(same) {
             return Err(invalid(place, format!("two thresholds of level `{}`", threshold.level)));
@@ -562,11 +546,17 @@ impl<C: sea_orm::ConnectionTrait> Importer<'_, C> {
         let gone = self.rows.services.iter().filter(|row| !services.contains(&row.id));
         for row in gone.cloned().collect::<Vec<_>>() {
             let place = format!("service {}", row.name);
+            let mut empty = true;
             for field in self.rows.fields.clone().iter().filter(|field| field.service == row.id) {
                 let place = format!("{place}, field {}", field.name);
-                self.remove(&place, Parent::Field(field.id), RuleTable::Fields, field.id).await?;
+                let parent = Parent::Field(field.id);
+                empty &= self.remove(&place, parent, RuleTable::Fields, field.id).await?;
             }
-            self.remove(&place, Parent::Service(row.id), RuleTable::Services, row.id).await?;
+            if empty {
+                self.remove(&place, Parent::Service(row.id), RuleTable::Services, row.id).await?;
+            } else {
+                self.rules(&place, Parent::Service(row.id), &[], &[]).await?;
+            }
         }
         for name in &wanted.groups {
             self.group(Some(name)).await?;
@@ -583,8 +573,15 @@ impl<C: sea_orm::ConnectionTrait> Importer<'_, C> {
             wanted.groups.iter().any(|name| name == group)
                 || rules.flatten().any(|name| name == group)
         };
-        let gone: Vec<_> =
-            self.rows.groups.iter().filter(|row| !used(&row.name)).cloned().collect();
+        // A mapping that has ended still needs its group.
+        let needed = |id: i32| self.rows.mappings.iter().any(|row| row.group == Some(id));
+        let gone: Vec<_> = self
+            .rows
+            .groups
+            .iter()
+            .filter(|row| !used(&row.name) && !needed(row.id))
+            .cloned()
+            .collect();
         for row in gone {
             self.changes.push(Change::Remove(format!("group {}", row.name)));
             if self.write {
@@ -611,20 +608,24 @@ impl<C: sea_orm::ConnectionTrait> Importer<'_, C> {
         Ok(Some(id))
     }
 
-    /// Removes a service or field with its rules.
+    /// Ends the rules of a service or field, and removes it unless periods that
+    /// are still to be rated may need its prices. Tells whether it is gone.
     async fn remove(
         &mut self,
         place: &str,
         parent: Parent,
         table: RuleTable,
         id: i32,
-    ) -> Result<(), StateError> {
+    ) -> Result<bool, StateError> {
         self.rules(place, parent, &[], &[]).await?;
+        if self.rows.mappings.iter().any(|row| row.parent == parent && row.start < self.now) {
+            return Ok(false);
+        }
         self.changes.push(Change::Remove(place.to_owned()));
         if self.write {
             rating_rules::delete_row(self.transaction, table, id).await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn rules(
@@ -634,20 +635,23 @@ impl<C: sea_orm::ConnectionTrait> Importer<'_, C> {
         mappings: &[Mapping],
         thresholds: &[Threshold],
     ) -> Result<(), StateError> {
-        let mut kept = Vec::new();
+        // What has ended is history.
+        let now = self.now;
+        let over = move |row: &MappingRow| row.end.is_some_and(|end| end <= now);
+        let (mut kept, mut added) = (Vec::new(), Vec::new());
         for mapping in mappings {
             let group = self.group(mapping.group.as_ref()).await?;
             let same = |row: &&MappingRow| {
                 row.parent == parent
-                    && row.deleted.is_none()
                     && !kept.contains(&row.id)
                     && row.group == group
                     && row.value.as_deref().unwrap_or("") == mapping.value.as_deref().unwrap_or("")
-                    && row.kind == mapping.kind.into()
+                    && row.kind == mapping.kind
                     && row.cost == mapping.cost.quantize(28)
                     && row.tenant_id == mapping.tenant_id
                     // What the file leaves open was decided when it was first imported.
                     && mapping.start.is_none_or(|start| start == row.start)
+                    && !(mapping.start.is_none() && over(row))
                     && row.end == mapping.end
                     && mapping.name.as_ref().is_none_or(|name| *name == row.name)
                     && row.description == mapping.description
@@ -656,7 +660,27 @@ impl<C: sea_orm::ConnectionTrait> Importer<'_, C> {
                 kept.push(row.id);
                 continue;
             }
-            self.changes.push(Change::Add(format!("{place}: {}", show_mapping(mapping))));
+            added.push((mapping, group));
+        }
+        let gone: Vec<MappingRow> = self
+            .rows
+            .mappings
+            .iter()
+            .filter(|row| row.parent == parent && !kept.contains(&row.id) && !over(row))
+            .cloned()
+            .collect();
+        for (mapping, group) in added {
+            let replaces = gone.iter().any(|row| {
+                row.group == group
+                    && row.tenant_id == mapping.tenant_id
+                    && row.value.as_deref().unwrap_or("") == mapping.value.as_deref().unwrap_or("")
+            });
+            let start = mapping.start.unwrap_or(if replaces { self.now } else { ALWAYS });
+            self.changes.push(Change::Add(format!(
+                "{place}: {}{}",
+                show_mapping(mapping),
+                if start == ALWAYS { String::new() } else { format!(" from {start} on") }
+            )));
             if self.write {
                 let row = MappingRow {
                     id: 0,
@@ -665,32 +689,31 @@ impl<C: sea_orm::ConnectionTrait> Importer<'_, C> {
                     group,
                     value: Some(mapping.value.clone().unwrap_or_default()),
                     cost: mapping.cost,
-                    kind: mapping.kind.into(),
+                    kind: mapping.kind,
                     tenant_id: mapping.tenant_id.clone(),
                     name: mapping.name.clone().unwrap_or_else(|| new_id().replace('-', "")),
-                    start: mapping.start.unwrap_or(self.now),
+                    start,
                     end: mapping.end,
                     description: mapping.description.clone(),
-                    deleted: None,
                     created_by: String::new(),
                 };
                 rating_rules::add_mapping(self.transaction, &row, self.now).await?;
             }
         }
-        let gone: Vec<_> = self
-            .rows
-            .mappings
-            .iter()
-            .filter(|row| row.parent == parent && row.deleted.is_none() && !kept.contains(&row.id))
-            .map(|row| (row.id, row.cost, row.value.clone()))
-            .collect();
-        for (id, cost, value) in gone {
-            let value = value.filter(|value| !value.is_empty());
+        for row in gone {
+            let value = row.value.as_deref().filter(|value| !value.is_empty());
             let value = value.map(|value| format!(" of value {value}")).unwrap_or_default();
-            self.changes
-                .push(Change::Remove(format!("{place}: mapping{value} at {}", shortened(cost))));
-            if self.write {
-                rating_rules::delete_mapping(self.transaction, id, self.now, "ratekitty").await?;
+            let begun = row.start < self.now;
+            let what = format!("{place}: mapping{value} at {}", shortened(row.cost));
+            self.changes.push(Change::Remove(match begun {
+                true => format!("{what}, from {} on", self.now),
+                false => what,
+            }));
+            if self.write && begun {
+                rating_rules::end_mapping(self.transaction, row.id, self.now).await?;
+            } else if self.write {
+                rating_rules::delete_mapping(self.transaction, row.id, self.now, "ratekitty")
+                    .await?;
             }
         }
         self.thresholds(place, parent, thresholds).await
@@ -711,7 +734,7 @@ impl<C: sea_orm::ConnectionTrait> Importer<'_, C> {
                     && !kept.contains(&row.id)
                     && row.group == group
                     && row.level == threshold.level.quantize(8)
-                    && row.kind == threshold.kind.into()
+                    && row.kind == threshold.kind
                     && row.cost == threshold.cost.quantize(28)
                     && row.tenant_id == threshold.tenant_id
             };
@@ -739,7 +762,7 @@ impl<C: sea_orm::ConnectionTrait> Importer<'_, C> {
             self.changes.push(Change::Add(format!(
                 "{place}: threshold at level {}, {} {}",
                 threshold.level,
-                CostType::from(threshold.kind).as_str(),
+                threshold.kind.as_str(),
                 threshold.cost
             )));
             if self.write {
@@ -750,7 +773,7 @@ impl<C: sea_orm::ConnectionTrait> Importer<'_, C> {
                     group,
                     level: threshold.level,
                     cost: threshold.cost,
-                    kind: threshold.kind.into(),
+                    kind: threshold.kind,
                     tenant_id: threshold.tenant_id.clone(),
                 };
                 rating_rules::add_threshold(self.transaction, &row).await?;
@@ -765,5 +788,5 @@ fn show_mapping(mapping: &Mapping) -> String {
         mapping.value.as_ref().map(|value| format!(" of value {value}")).unwrap_or_default();
     let tenant =
         mapping.tenant_id.as_ref().map(|tenant| format!(" for {tenant}")).unwrap_or_default();
-    format!("mapping{value}, {} {}{tenant}", CostType::from(mapping.kind).as_str(), mapping.cost)
+    format!("mapping{value}, {} {}{tenant}", mapping.kind.as_str(), mapping.cost)
 }

@@ -2,7 +2,7 @@
 
 use sea_orm::ConnectionTrait;
 
-use super::{Context, Database, StateError, statement};
+use super::{Context, StateError, statement};
 
 /// State of a rating module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +19,7 @@ pub struct ModuleState {
 ///
 /// # Errors
 /// A database that fails.
-pub async fn list(database: &Database) -> Result<Vec<ModuleState>, StateError> {
-    let connection = database.connection();
+pub async fn list(connection: &impl ConnectionTrait) -> Result<Vec<ModuleState>, StateError> {
     let sql = "SELECT name, state, priority FROM modules_state ORDER BY name";
     let rows = connection.query_all_raw(statement(connection, sql, [])).await;
     let action = "read the rating modules";

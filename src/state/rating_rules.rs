@@ -3,9 +3,10 @@
 
 use chrono::NaiveDateTime;
 use sea_orm::{ConnectionTrait, QueryResult, Value};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Context, Database, StateError, date_column, date_value, statement};
+use super::{Context, StateError, date_column, date_value, statement};
 use crate::decimal::Decimal;
 
 const ACTION: &str = "read the hashmap rules";
@@ -47,7 +48,8 @@ pub struct GroupRow {
 }
 
 /// How a cost counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum CostType {
     /// A price per unit.
     Flat,
@@ -110,8 +112,6 @@ pub struct MappingRow {
     pub end: Option<NaiveDateTime>,
     /// For people.
     pub description: Option<String>,
-    /// When it was deleted; a date in the future counts, too.
-    pub deleted: Option<NaiveDateTime>,
     /// Identifier of the user who made it.
     pub created_by: String,
 }
@@ -147,7 +147,7 @@ pub struct HashmapRows {
     pub fields: Vec<FieldRow>,
     /// Groups.
     pub groups: Vec<GroupRow>,
-    /// Mappings, deleted ones included.
+    /// Mappings that are not deleted; a date of deletion in the future counts, too.
     pub mappings: Vec<MappingRow>,
     /// Thresholds.
     pub thresholds: Vec<ThresholdRow>,
@@ -158,8 +158,8 @@ pub fn new_id() -> String {
     Uuid::new_v4().to_string()
 }
 
-async fn rows(
-    connection: &impl ConnectionTrait,
+async fn rows<C: ConnectionTrait>(
+    connection: &C,
     sql: &str,
 ) -> Result<Vec<QueryResult>, StateError> {
     connection.query_all_raw(statement(connection, sql, [])).await.to(ACTION)
@@ -191,12 +191,12 @@ fn parent(row: &QueryResult) -> Result<Parent, StateError> {
     }
 }
 
-/// Loads all rows.
+/// Loads all rows but deleted mappings. `connection` should be a snapshot, so
+/// that no import is seen by half.
 ///
 /// # Errors
-/// A database that fails, a cost that is no number.
-pub async fn load(database: &Database) -> Result<HashmapRows, StateError> {
-    let connection = database.connection();
+/// A database that fails, a cost that is no number, a rule without its parent.
+pub async fn load(connection: &impl ConnectionTrait) -> Result<HashmapRows, StateError> {
     let mut all = HashmapRows::default();
     for row in
         rows(connection, "SELECT id, service_id, name FROM hashmap_services ORDER BY name").await?
@@ -225,7 +225,9 @@ pub async fn load(database: &Database) -> Result<HashmapRows, StateError> {
             name: row.try_get("", "name").to(ACTION)?,
         });
     }
-    for row in rows(connection, "SELECT * FROM hashmap_mappings ORDER BY id").await? {
+    for row in
+        rows(connection, "SELECT * FROM hashmap_mappings WHERE deleted IS NULL ORDER BY id").await?
+    {
         let start = date_column(&row, "start")?.ok_or(StateError::BadValue {
             column: "hashmap_mappings.start",
             value: "NULL".to_owned(),
@@ -243,7 +245,6 @@ pub async fn load(database: &Database) -> Result<HashmapRows, StateError> {
             start,
             end: date_column(&row, "end")?,
             description: row.try_get("", "description").to(ACTION)?,
-            deleted: date_column(&row, "deleted")?,
             created_by: row.try_get("", "created_by").to(ACTION)?,
         });
     }
@@ -259,7 +260,34 @@ pub async fn load(database: &Database) -> Result<HashmapRows, StateError> {
             tenant_id: row.try_get("", "tenant_id").to(ACTION)?,
         });
     }
+    all.check()?;
     Ok(all)
+}
+
+impl HashmapRows {
+    /// Refuses rules whose service, field or group is not there: pricing
+    /// without them would bill something else.
+    fn check(&self) -> Result<(), StateError> {
+        let has_parent = |parent: Parent| match parent {
+            Parent::Service(id) => self.services.iter().any(|row| row.id == id),
+            Parent::Field(id) => self.fields.iter().any(|row| row.id == id),
+        };
+        let has_group =
+            |group: Option<i32>| group.is_none_or(|id| self.groups.iter().any(|row| row.id == id));
+        let mappings = self.mappings.iter().map(|row| (row.parent, row.group, &row.mapping_id));
+        let thresholds =
+            self.thresholds.iter().map(|row| (row.parent, row.group, &row.threshold_id));
+        let mut orphans = mappings
+            .chain(thresholds)
+            .filter(|(parent, group, _)| !has_parent(*parent) || !has_group(*group));
+        match orphans.next() {
+            None => Ok(()),
+            Some((.., id)) => Err(StateError::BadValue {
+                column: "hashmap rules without service, field or group",
+                value: id.clone(),
+            }),
+        }
+    }
 }
 
 async fn insert(
@@ -368,6 +396,21 @@ pub async fn add_threshold(
         threshold.tenant_id.clone().into(),
     ];
     insert(connection, sql, values).await
+}
+
+/// Ends a mapping: it holds for periods that begin before `end` only.
+///
+/// # Errors
+/// A database that fails.
+pub async fn end_mapping(
+    connection: &impl ConnectionTrait,
+    id: i32,
+    end: NaiveDateTime,
+) -> Result<(), StateError> {
+    let sql = "UPDATE hashmap_mappings SET \"end\" = ? WHERE id = ?";
+    let values = [date_value(connection, end), id.into()];
+    connection.execute_raw(statement(connection, sql, values)).await.to(WRITE)?;
+    Ok(())
 }
 
 /// Soft-deletes a mapping: it no longer rates and stays on record.

@@ -1,6 +1,13 @@
 //! The price list as a file.
 
-use ratekitty::rating::pricelist::PriceList;
+use ratekitty::{
+    dataframe::{DataFrame, DataPoint, Labels},
+    decimal::Decimal,
+    rating::{RatingModule, hashmap::Rules, pricelist::PriceList},
+    state::rating_rules,
+    time::{Period, seconds},
+};
+use serde_json::json;
 
 use crate::support::TestApp;
 
@@ -43,7 +50,7 @@ async fn an_import_is_a_difference() {
     assert_eq!(done[0], "~ module hashmap: enabled, priority 3");
     assert!(
         done.contains(
-            &"+ service instance, field flavor: mapping of value m1.large, rate 2 for p1"
+            &"+ service instance, field flavor: mapping of value m1.large, rate 2 for p1 from 2026-01-01 00:00:00 on"
                 .to_owned()
         ),
         "{done:#?}"
@@ -54,8 +61,8 @@ async fn an_import_is_a_difference() {
     assert_eq!(
         import(&app, &changed, false).await,
         [
-            "+ service instance, field flavor: mapping of value m1.large, flat 0.5",
-            "- service instance, field flavor: mapping of value m1.large at 0.4",
+            "+ service instance, field flavor: mapping of value m1.large, flat 0.5 from 2026-01-01 00:00:00 on",
+            "- service instance, field flavor: mapping of value m1.large at 0.4, from 2026-11-01 00:00:00 on",
             "- service volume",
         ]
     );
@@ -120,4 +127,46 @@ fn refuses_what_the_api_would_refuse() {
         let error = PriceList::parse(&yaml).unwrap_err().to_string();
         assert!(error.contains(reason), "{yaml}\n{error}");
     }
+}
+
+/// The flat price of a point of type `s` at an instant, as text.
+async fn price(app: &TestApp, at: &str) -> String {
+    let rows = rating_rules::load(app.database.connection()).await.unwrap();
+    let rules = Rules::compile(&rows, "p1", at.parse().unwrap());
+    let mut frame = DataFrame::new(Period::starting(seconds(0), 3_600));
+    let labels = json!({"f": "x"}).as_object().unwrap().clone();
+    frame.add("s", [DataPoint::new("u".into(), Decimal::one(), labels, Labels::new())]);
+    rules.rate(&mut frame).unwrap();
+    frame.usage[0].1[0].price.quantize(2).to_plain_string()
+}
+
+#[tokio::test]
+async fn a_change_of_price_leaves_periods_before_it_alone() {
+    let app = TestApp::new("2026-11-01T00:00:00Z", "", "").await;
+    let list = |rules: &str| format!("hashmap:\n  services:\n    - name: s\n      {rules}\n");
+    // Rating lags behind: hours before the import are still to be rated.
+    let (before, after) = ("2026-10-31T22:00:00", "2026-11-01T00:00:00");
+    import(&app, &list("mappings: [{type: flat, cost: 10, group: g}]"), false).await;
+    assert_eq!(
+        (price(&app, before).await, price(&app, after).await),
+        ("10.00".into(), "10.00".into())
+    );
+    import(&app, &list("mappings: [{type: flat, cost: 12, group: g}]"), false).await;
+    assert_eq!(
+        (price(&app, before).await, price(&app, after).await),
+        ("10.00".into(), "12.00".into())
+    );
+    // Gone from the list, or the whole service gone: from now on only.
+    import(&app, &list("fields: [{name: f, mappings: [{value: x, type: flat, cost: 5}]}]"), false)
+        .await;
+    assert_eq!(
+        (price(&app, before).await, price(&app, after).await),
+        ("15.00".into(), "5.00".into())
+    );
+    import(&app, "hashmap: {services: []}", false).await;
+    assert_eq!(
+        (price(&app, before).await, price(&app, after).await),
+        ("15.00".into(), "0.00".into())
+    );
+    assert_eq!(import(&app, "hashmap: {services: []}", false).await, Vec::<String>::new());
 }

@@ -120,22 +120,19 @@ impl Rules {
     /// The rules that hold for `scope_id` when the wall clock of the local
     /// zone shows `at`: those for all scopes first, then the scope's own, which
     /// replace those of the same group and value (or level). A mapping holds
-    /// from its start on, until before its end, unless it is deleted;
+    /// from its start on, until before its end;
     /// thresholds hold always.
     pub fn compile(rows: &HashmapRows, scope_id: &str, at: NaiveDateTime) -> Self {
         let mut groups = Groups { rows, names: Vec::new() };
         let mut validity = Validity::default();
-        for mapping in rows.mappings.iter().filter(|mapping| mapping.deleted.is_none()) {
+        for mapping in &rows.mappings {
             validity.bound(mapping.start, at);
             if let Some(end) = mapping.end {
                 validity.bound(end, at);
             }
         }
-        let valid = |mapping: &&MappingRow| {
-            mapping.deleted.is_none()
-                && mapping.start <= at
-                && mapping.end.is_none_or(|end| end > at)
-        };
+        let valid =
+            |mapping: &&MappingRow| mapping.start <= at && mapping.end.is_none_or(|end| end > at);
         let tenants = [None, Some(scope_id)];
         let mappings = |parent: Parent| {
             tenants.iter().flat_map(move |tenant| {

@@ -67,6 +67,8 @@ fn rows(rules: &Value) -> HashmapRows {
             })
             .collect(),
         mappings: numbered("mappings")
+            // Deleted ones are not loaded.
+            .filter(|(_, row)| row["deleted"].is_null())
             .map(|(id, row)| MappingRow {
                 id,
                 mapping_id: text(&row["mapping_id"]),
@@ -80,7 +82,6 @@ fn rows(rules: &Value) -> HashmapRows {
                 start: date(&row["start"]).unwrap(),
                 end: date(&row["end"]),
                 description: None,
-                deleted: date(&row["deleted"]),
                 created_by: String::new(),
             })
             .collect(),
