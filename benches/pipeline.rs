@@ -196,7 +196,7 @@ async fn catch_up(days: usize, runs: usize) {
         let clock = Arc::new(ManualClock::new(now));
         let pipeline =
             Pipeline::new(&setup.config, metrics, stages, setup.database.clone(), clock).unwrap();
-        let progress = Progress::quiet();
+        let (pipeline, progress) = (Arc::new(pipeline), Arc::new(Progress::quiet()));
         let begin = Instant::now();
         let outcome = pipeline.run_once(&progress, &CancellationToken::new()).await.unwrap();
         times.push(begin.elapsed());
@@ -215,7 +215,8 @@ async fn rating(runs: usize) {
     let setup = Setup::new("http://127.0.0.1:1").await;
     let now = seconds(START).naive_utc();
     prices().import(&setup.database, now, false).await.unwrap();
-    let rules = Rules::compile(&rating_rules::load(&setup.database).await.unwrap(), "p1", now);
+    let rules =
+        Rules::compile(&rating_rules::load(setup.database.connection()).await.unwrap(), "p1", now);
     let labels = |id: usize| -> (Labels, Labels) {
         let groupby = json!({"project_id": "p1", "id": format!("vm-{id}")});
         let metadata = json!({"flavor": format!("m{}", id % 40)});

@@ -14,7 +14,7 @@ mod query;
 mod root;
 mod v2;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -26,8 +26,8 @@ use axum::{
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tower::{Layer, ServiceBuilder, util::MapRequestLayer};
-use tracing::{Instrument, info, info_span};
+use tower::{Layer, util::MapRequestLayer};
+use tracing::{Instrument, info, info_span, warn};
 use uuid::Uuid;
 
 use crate::{
@@ -103,7 +103,7 @@ pub fn router(state: AppState) -> Router {
         .fallback_service(v2.with_state(state))
 }
 
-/// Serves until told to stop; running requests are then finished.
+/// Serves until told to stop; running requests are then finished within `grace`.
 ///
 /// # Errors
 /// An address that cannot be used.
@@ -112,6 +112,7 @@ pub async fn serve(
     port: u16,
     state: AppState,
     stop: CancellationToken,
+    grace: Duration,
 ) -> Result<(), StartError> {
     let address =
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
@@ -121,10 +122,19 @@ pub async fn serve(
     let local = listener.local_addr().map_or(address, |local| local.to_string());
     info!("The API listens on http://{local}");
     let service = MapRequestLayer::new(normalize_path).layer(router(state));
-    axum::serve(listener, ServiceBuilder::new().service(tower::make::Shared::new(service)))
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
-        .map_err(StartError::Serve)
+    let server = axum::serve(listener, tower::make::Shared::new(service))
+        .with_graceful_shutdown(stop.clone().cancelled_owned());
+    let deadline = async {
+        stop.cancelled().await;
+        tokio::time::sleep(grace).await;
+    };
+    tokio::select! {
+        served = server.into_future() => served.map_err(StartError::Serve),
+        () = deadline => {
+            warn!("Some clients took longer than [ratekitty] shutdown_grace and are cut off");
+            Ok(())
+        }
+    }
 }
 
 /// Adds what every route answers: its methods to OPTIONS, 405 to other ones.

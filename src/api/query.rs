@@ -10,6 +10,9 @@ use crate::text::{python_repr, without_digit_separators};
 /// Digits up to which Python reads a number.
 const MAX_DIGITS: usize = 4300;
 
+/// Most values of a list: each is a parameter of the database's query.
+const MAX_VALUES: usize = 1000;
+
 /// What an argument may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -137,6 +140,9 @@ fn check(kind: Option<Kind>, values: &[String]) -> Result<(), String> {
         [value] => Ok(value.as_str()),
         _ => Err("length of value must be 1".to_owned()),
     };
+    if tokens().count() > MAX_VALUES {
+        return Err(format!("length of value must be at most {MAX_VALUES}"));
+    }
     match kind {
         Kind::Date => match dates::parse(single()?) {
             Some(_) => Ok(()),

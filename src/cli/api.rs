@@ -1,6 +1,6 @@
 //! `ratekitty api` and `ratekitty all`.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use clap::Args;
 use tracing::info;
@@ -33,7 +33,7 @@ pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result
     let state = wiring::app_state(config, &database)?;
     let (host, port) = arguments.address(config);
     let stop = shutdown::on_signal();
-    api::serve(&host, port, state, stop).await?;
+    api::serve(&host, port, state, stop, config.ratekitty.shutdown_grace).await?;
     info!("The API stopped");
     Ok(ExitCode::SUCCESS)
 }
@@ -46,15 +46,17 @@ pub(super) async fn run_with_processor(
     api::check(config)?;
     let database = wiring::database(config).await?;
     let state = wiring::app_state(config, &database)?;
-    let pipeline = wiring::pipeline(config, &database)?;
+    let pipeline = Arc::new(wiring::pipeline(config, &database)?);
     let (host, port) = arguments.address(config);
     let stop = shutdown::on_signal();
-    let serve = async {
-        let served = api::serve(&host, port, state, stop.clone()).await;
-        stop.cancel();
+    let grace = config.ratekitty.shutdown_grace;
+    let stop_api = stop.clone();
+    let serving = tokio::spawn(async move {
+        let served = api::serve(&host, port, state, stop_api.clone(), grace).await;
+        stop_api.cancel();
         served
-    };
-    let (served, ()) = tokio::join!(serve, pipeline.run(&stop));
-    served?;
+    });
+    pipeline.run(&stop).await;
+    serving.await??;
     Ok(ExitCode::SUCCESS)
 }

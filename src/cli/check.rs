@@ -58,10 +58,11 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
         answer(format_args!("note  metrics file: {warning}"))?;
     }
 
-    let database =
-        report.line("state database", Database::connect(&config.database).await, |_| {
-            "reached".to_owned()
-        })?;
+    let database = report.line(
+        "state database",
+        Database::connect_existing(&config.database).await,
+        |_| "reached".to_owned(),
+    )?;
     if let Some(database) = &database {
         let revision = schema::check(database).await;
         report.line("tables", revision, |()| "of CloudKitty 25.0.0".to_owned())?;

@@ -30,10 +30,10 @@ enum Command {
 
 /// Runs `dbsync`.
 pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let database = Database::connect(&config.database).await?;
     match arguments.command {
-        Command::Upgrade => upgrade(&database).await?,
+        Command::Upgrade => upgrade(&Database::connect(&config.database).await?).await?,
         Command::Version => {
+            let database = Database::connect_existing(&config.database).await?;
             schema::check(&database).await?;
             for (table, revision) in REVISIONS {
                 answer(format_args!("{table}: {revision}"))?;

@@ -1,17 +1,17 @@
 //! `ratekitty processor`.
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{io::IsTerminal, process::ExitCode, sync::Arc};
 
 use clap::Args;
 use tracing::info;
 
-use super::wiring;
+use super::{answer, wiring};
 use crate::{config::Config, processor::Progress, shutdown};
 
 /// Arguments of the command.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Rate everything that is due and exit: 0, or 1 if a scope failed
+    /// Rate everything that is due and exit: 0, or 1 if a scope failed or it was stopped
     #[arg(long)]
     once: bool,
 }
@@ -26,7 +26,7 @@ impl Arguments {
 /// Runs the command.
 pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let database = wiring::database(config).await?;
-    let pipeline = wiring::pipeline(config, &database)?;
+    let pipeline = Arc::new(wiring::pipeline(config, &database)?);
     let stop = shutdown::on_signal();
     if !arguments.once {
         info!("The processor starts, rating periods of {} s", config.collect.period);
@@ -34,14 +34,21 @@ pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result
         info!("The processor stopped");
         return Ok(ExitCode::SUCCESS);
     }
-    let progress = Progress::shown();
+    let progress = Arc::new(Progress::shown());
     let outcome = pipeline.run_once(&progress, &stop).await?;
-    info!(
-        "Rated {} data points in {} periods of {} scopes; {} scopes failed",
+    let result = format!(
+        "Rated {} data points in {} periods of {} scopes; {} scopes failed{}",
         progress.points(),
         progress.periods(),
         outcome.scopes,
-        outcome.failed
+        outcome.failed,
+        if outcome.stopped { "; stopped before all was done" } else { "" }
     );
-    Ok(if outcome.failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    if arguments.has_bar() {
+        answer(result)?
+    } else {
+        info!("{result}")
+    }
+    let whole = outcome.failed == 0 && !outcome.stopped;
+    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -38,7 +38,7 @@ const FAILURE: u8 = 2;
 pub(super) async fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Command::Upgrade { json, .. } = &arguments.command;
     let database = async {
-        let database = Database::connect(&config.database).await?;
+        let database = Database::connect_existing(&config.database).await?;
         schema::check(&database).await
     };
     // The configuration was read before this, [storage] version with it.

@@ -35,6 +35,9 @@ pub(super) fn pipeline(config: &Config, database: &Database) -> anyhow::Result<P
     for warning in &metrics.warnings {
         warn!("{}: {warning}", config.collect.metrics_conf.display());
     }
+    warn!(
+        "Locks are not available yet and [orchestrator] coordination_url is not used: run only one processor on a state database"
+    );
     let fetcher = fetcher::build(config)?;
     let collector = collector::build(config)?;
     let storage = storage::build(config, database)?;

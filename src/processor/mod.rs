@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream};
 use rand::seq::SliceRandom;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{debug, error, info, warn};
 
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
         scopes::{self, ScopeKeys},
     },
     storage::Storage,
-    time::{Clock, month_of},
+    time::{Clock, Period, month_of},
 };
 
 pub use period::PeriodError;
@@ -40,7 +40,7 @@ pub use schedule::Schedule;
 pub use skip_expr::{Skip, UnsupportedExpression};
 
 /// Pause before the fetcher is asked again after it failed.
-const FETCH_PAUSE: Duration = Duration::from_secs(10);
+const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
 /// The four stages and what they need to know.
 pub struct Pipeline {
@@ -79,13 +79,17 @@ pub struct Outcome {
     pub scopes: usize,
     /// Scopes of which a period failed.
     pub failed: usize,
+    /// Whether it was told to stop before all was done.
+    pub stopped: bool,
+    /// When the next period of one of the scopes is due.
+    pub next_due: Option<DateTime<Utc>>,
 }
 
 impl Pipeline {
     /// Joins the stages.
     ///
     /// # Errors
-    /// A skip expression that is not understood.
+    /// A skip expression that is not understood, and two of them for one type.
     pub fn new(
         config: &Config,
         metrics: MetricsConf,
@@ -94,15 +98,17 @@ impl Pipeline {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, UnsupportedExpression> {
         let default_skip = &config.orchestrator.skip_datapoints_expression;
-        let metrics = metrics
-            .metrics
-            .into_iter()
-            .map(|metric| {
-                let expression = metric.skip_datapoints_expression.as_ref().unwrap_or(default_skip);
-                let skip = Skip::parse(expression)?;
-                Ok((Arc::new(metric), skip))
-            })
-            .collect::<Result<_, UnsupportedExpression>>()?;
+        let mut definitions: Vec<(Arc<MetricDefinition>, Skip)> = Vec::new();
+        for metric in metrics.metrics {
+            let expression = metric.skip_datapoints_expression.as_ref().unwrap_or(default_skip);
+            let skip = Skip::parse(expression)?;
+            // Once rated, points of one type are told apart no more.
+            let other = definitions.iter().find(|(other, _)| other.frame_type == metric.frame_type);
+            if other.is_some_and(|(_, other)| *other != skip) {
+                return Err(UnsupportedExpression::Several(metric.frame_type));
+            }
+            definitions.push((Arc::new(metric), skip));
+        }
         let keys = ScopeKeys {
             scope_key: config.collect.scope_key.clone(),
             fetcher: fetcher.name().to_owned(),
@@ -120,7 +126,17 @@ impl Pipeline {
             shutdown_grace: config.ratekitty.shutdown_grace,
         };
         let rater = Rater::new(database.clone());
-        Ok(Self { fetcher, collector, rater, storage, database, clock, settings, keys, metrics })
+        Ok(Self {
+            fetcher,
+            collector,
+            rater,
+            storage,
+            database,
+            clock,
+            settings,
+            keys,
+            metrics: definitions,
+        })
     }
 
     /// Begin of the first period of a scope that has none.
@@ -131,40 +147,91 @@ impl Pipeline {
         }
     }
 
-    /// Rates every period that is due, of every scope, and returns.
+    /// Rates every period that is due, of every scope, and returns. When told to
+    /// stop, running periods are finished within the grace time, or given up.
     ///
     /// # Errors
     /// Scopes that are not known: then there was nothing to rate.
     pub async fn run_once(
-        &self,
-        progress: &Progress,
+        self: &Arc<Self>,
+        progress: &Arc<Progress>,
         stop: &CancellationToken,
     ) -> Result<Outcome, FetchError> {
+        let mut outcome = Outcome::default();
         if self.settings.scopes_at_once == 0 {
             warn!("[orchestrator] max_workers is 0: nothing is rated");
-            return Ok(Outcome::default());
+            return Ok(outcome);
         }
-        let mut scopes = self.fetcher.scopes().await?;
+        let mut scopes = tokio::select! {
+            scopes = self.fetcher.scopes() => scopes?,
+            () = stop.cancelled() => return Ok(Outcome { stopped: true, ..outcome }),
+        };
         scopes.shuffle(&mut rand::rng());
-        progress.expect(scopes.len() as u64, self.backlog(&scopes).await);
-        let results = stream::iter(&scopes)
-            .map(|scope_id| async move {
-                let result = self.work_off(scope_id, progress, stop).await;
-                progress.scope_done();
-                if let Err(error) = &result {
-                    error!(
-                        scope.id = %scope_id, error = %error,
-                        "Scope `{scope_id}` is not rated, and is tried again in the next cycle: {error}"
-                    );
-                }
-                result.is_err()
+        outcome.scopes = scopes.len();
+        if progress.is_shown() {
+            progress.expect(scopes.len() as u64, self.backlog(&scopes).await);
+        }
+        let results = stream::iter(scopes)
+            .map(|scope_id| {
+                let (this, progress, stop) = (self.clone(), progress.clone(), stop.clone());
+                // A task each, so that rating uses more than one core; it goes
+                // with the stream.
+                AbortOnDropHandle::new(tokio::spawn(async move {
+                    let result = this.work_off(&scope_id, &progress, &stop).await;
+                    progress.scope_done();
+                    this.tell(&scope_id, result)
+                }))
             })
             .buffer_unordered(self.settings.scopes_at_once)
-            .collect::<Vec<bool>>()
-            .await;
+            .for_each(|result| {
+                match result {
+                    Ok(Some(due)) => {
+                        outcome.next_due = Some(outcome.next_due.map_or(due, |next| next.min(due)));
+                    }
+                    Ok(None) => outcome.failed += 1,
+                    Err(error) => {
+                        error!("A scope's task ended early: {error}");
+                        outcome.failed += 1;
+                    }
+                }
+                std::future::ready(())
+            });
+        let grace = self.settings.shutdown_grace;
+        let deadline = async {
+            stop.cancelled().await;
+            tokio::time::sleep(grace).await;
+        };
+        let given_up = tokio::select! {
+            () = results => false,
+            () = deadline => true,
+        };
         progress.finish();
-        let failed = results.into_iter().filter(|failed| *failed).count();
-        Ok(Outcome { scopes: scopes.len(), failed })
+        if given_up {
+            warn!(
+                "Running periods took longer than [ratekitty] shutdown_grace = {} s and are given up; they will be rated again",
+                grace.as_secs()
+            );
+        }
+        outcome.stopped = stop.is_cancelled();
+        Ok(outcome)
+    }
+
+    /// Tells what became of a scope: when its next period is due, `None` if it failed.
+    fn tell(
+        &self,
+        scope_id: &str,
+        result: Result<DateTime<Utc>, PeriodError>,
+    ) -> Option<DateTime<Utc>> {
+        match result {
+            Ok(due) => Some(due),
+            Err(error) => {
+                error!(
+                    scope.id = %scope_id, error = %error,
+                    "Scope `{scope_id}` is not rated, and is tried again in the next cycle: {error}"
+                );
+                None
+            }
+        }
     }
 
     /// How many periods are due in all, for the progress bar.
@@ -187,55 +254,45 @@ impl Pipeline {
         periods
     }
 
-    /// Rates the due periods of one scope, oldest first.
+    /// Rates the due periods of one scope, oldest first, and tells when the next
+    /// one is due.
     async fn work_off(
         &self,
         scope_id: &str,
         progress: &Progress,
         stop: &CancellationToken,
-    ) -> Result<(), PeriodError> {
+    ) -> Result<DateTime<Utc>, PeriodError> {
+        let schedule = self.settings.schedule;
         let mut rater = None;
-        while !stop.is_cancelled() {
+        loop {
             let now = self.clock.now();
             let state = scopes::get(&self.database, scope_id, &self.keys).await?;
-            let period = match &state {
-                // Looked at before each period, so that a deactivation holds at once.
-                Some(state) if !state.active => return Ok(()),
-                Some(state) => self.settings.schedule.next(state.last_processed, now),
-                None => self.settings.schedule.first(self.first_begin(), now),
+            let begin = match &state {
+                Some(state) => schedule.after(state.last_processed),
+                None => self.first_begin(),
             };
-            let Some(period) = period else { return Ok(()) };
-            let points = self.rate_period(scope_id, period, &mut rater).await?;
+            let due = schedule.due(begin);
+            // Looked at before each period, so that a deactivation holds at once.
+            if state.as_ref().is_some_and(|state| !state.active) {
+                return Ok(schedule.due(now));
+            }
+            if due > now || stop.is_cancelled() {
+                return Ok(due);
+            }
+            let period = Period::starting(begin, schedule.period);
+            let points = self.rate_period(scope_id, state.as_ref(), period, &mut rater).await?;
             progress.period_done(points);
             debug!(
                 scope.id = scope_id, %period, points,
                 "Rated {points} data points of scope `{scope_id}` in the period {period}"
             );
         }
-        Ok(())
     }
 
-    /// Rates period after period until it is told to stop; a running period is
-    /// then finished within the grace time.
-    pub async fn run(&self, stop: &CancellationToken) {
-        let cycles = self.cycles(stop);
-        tokio::pin!(cycles);
-        tokio::select! {
-            () = &mut cycles => return,
-            () = stop.cancelled() => {}
-        }
-        let grace = self.settings.shutdown_grace;
-        if tokio::time::timeout(grace, cycles).await.is_err() {
-            warn!(
-                "Running periods took longer than [ratekitty] shutdown_grace = {} and are given up; they will be rated again",
-                grace.as_secs()
-            );
-        }
-    }
-
-    async fn cycles(&self, stop: &CancellationToken) {
+    /// Rates period after period until it is told to stop.
+    pub async fn run(self: &Arc<Self>, stop: &CancellationToken) {
         while !stop.is_cancelled() {
-            let progress = Progress::quiet();
+            let progress = Arc::new(Progress::quiet());
             let pause = match self.run_once(&progress, stop).await {
                 Ok(outcome) => {
                     info!(
@@ -246,11 +303,11 @@ impl Pipeline {
                         outcome.scopes,
                         outcome.failed
                     );
-                    self.pause(outcome.failed > 0)
+                    self.pause(&outcome)
                 }
                 Err(error) => {
                     error!(error = %error, "Cannot begin a cycle, trying again: {error}");
-                    FETCH_PAUSE
+                    RETRY_PAUSE
                 }
             };
             tokio::select! {
@@ -260,12 +317,13 @@ impl Pipeline {
         }
     }
 
-    /// Time until the next period is due: on the grid of periods, so that
-    /// cycles do not drift. Failed scopes are tried again sooner than that.
-    fn pause(&self, failed: bool) -> Duration {
+    /// Time until the next period of some scope is due, but no longer than a
+    /// period, so that new scopes are found; failed ones are tried again sooner.
+    fn pause(&self, outcome: &Outcome) -> Duration {
         let now = self.clock.now();
-        let next = self.settings.schedule.next_due(self.first_begin(), now);
-        let wait = (next - now).to_std().unwrap_or(FETCH_PAUSE);
-        if failed { wait.min(FETCH_PAUSE * 6) } else { wait }
+        let longest = Duration::from_secs(self.settings.schedule.period.into());
+        let wait = outcome.next_due.map_or(longest, |due| (due - now).to_std().unwrap_or_default());
+        let longest = if outcome.failed > 0 { longest.min(RETRY_PAUSE * 6) } else { longest };
+        wait.clamp(Duration::from_secs(1), longest.max(Duration::from_secs(1)))
     }
 }

@@ -11,7 +11,10 @@ use crate::{
     config::metrics_yml::MetricDefinition,
     dataframe::{DataFrame, DataPoint},
     rating::{RatingError, ScopeRater},
-    state::{StateError, scopes},
+    state::{
+        StateError,
+        scopes::{self, ScopeState},
+    },
     storage::StorageError,
     time::{Period, local_naive},
 };
@@ -49,10 +52,12 @@ impl Pipeline {
     /// scope's state says so; storing the same period again replaces it, so a
     /// stop between the two does no harm.
     ///
-    /// `rater` is kept from period to period.
+    /// `state` is the scope's row by which the period was chosen; `rater` is kept
+    /// from period to period.
     pub(super) async fn rate_period(
         &self,
         scope_id: &str,
+        state: Option<&ScopeState>,
         period: Period,
         rater: &mut Option<ScopeRater>,
     ) -> Result<usize, PeriodError> {
@@ -71,7 +76,7 @@ impl Pipeline {
         // Also without points: what an earlier try may have left must go.
         self.storage.replace(scope_id, &frame).await?;
         let now = self.clock.now();
-        scopes::set_last_processed(&self.database, scope_id, &self.keys, period.begin, now).await?;
+        scopes::advance(&self.database, scope_id, &self.keys, state, period.begin, now).await?;
         Ok(points)
     }
 

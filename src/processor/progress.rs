@@ -20,6 +20,7 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 /// Counts scopes, periods and points.
 #[derive(Debug)]
 pub struct Progress {
+    shown: bool,
     bar: Option<ProgressBar>,
     started: Instant,
     logged: Mutex<Instant>,
@@ -33,13 +34,13 @@ pub struct Progress {
 impl Progress {
     /// Nothing to be seen: for the daemon.
     pub fn quiet() -> Self {
-        Self::new(None)
+        Self::new(false, None)
     }
 
     /// A bar on standard error if it is a terminal, else log lines.
     pub fn shown() -> Self {
         if !std::io::stderr().is_terminal() {
-            return Self::new(None);
+            return Self::new(true, None);
         }
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template(
@@ -49,11 +50,12 @@ impl Progress {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(250));
-        Self::new(Some(bar))
+        Self::new(true, Some(bar))
     }
 
-    fn new(bar: Option<ProgressBar>) -> Self {
+    fn new(shown: bool, bar: Option<ProgressBar>) -> Self {
         Self {
+            shown,
             bar,
             started: Instant::now(),
             logged: Mutex::new(Instant::now()),
@@ -63,6 +65,11 @@ impl Progress {
             periods_done: AtomicU64::new(0),
             points: AtomicU64::new(0),
         }
+    }
+
+    /// Whether anybody sees how much is left.
+    pub fn is_shown(&self) -> bool {
+        self.shown
     }
 
     /// Notes how much there is to do.
@@ -81,6 +88,9 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_message(self.text());
             bar.inc(1);
+            return;
+        }
+        if !self.shown {
             return;
         }
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);

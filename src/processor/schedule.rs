@@ -2,8 +2,6 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::time::Period;
-
 /// How rating follows the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schedule {
@@ -14,24 +12,19 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The period after the one that began at `last`, if it is due: once the
-    /// clock is past its begin by more than `wait_periods` periods, as in the
-    /// reference.
-    pub fn next(&self, last: DateTime<Utc>, now: DateTime<Utc>) -> Option<Period> {
-        self.due(last + self.seconds(1), now)
+    /// Begin of the period after the one that began at `last`.
+    pub fn after(&self, last: DateTime<Utc>) -> DateTime<Utc> {
+        last + self.seconds(1)
     }
 
-    /// The first period of a scope that has none yet, beginning at `begin`.
+    /// When the period that begins at `begin` becomes due: once the clock is
+    /// past its begin by more than `wait_periods` periods, as in the reference.
     ///
-    /// The reference rates it whatever the clock says, on the first of a month
-    /// thus an hour that is not over; here it waits as all others do.
-    pub fn first(&self, begin: DateTime<Utc>, now: DateTime<Utc>) -> Option<Period> {
-        self.due(begin, now)
-    }
-
-    fn due(&self, begin: DateTime<Utc>, now: DateTime<Utc>) -> Option<Period> {
-        let due = begin + self.seconds(self.wait_periods) < now;
-        due.then(|| Period::starting(begin, self.period))
+    /// The reference rates the first period of a scope whatever the clock says,
+    /// on the first of a month thus an hour that is not over; here it waits as
+    /// all others do.
+    pub fn due(&self, begin: DateTime<Utc>) -> DateTime<Utc> {
+        begin + self.seconds(self.wait_periods) + TimeDelta::seconds(1)
     }
 
     /// How many periods after the one that began at `last` are due.
@@ -40,14 +33,6 @@ impl Schedule {
         let waited = i64::from(self.period) * i64::from(self.wait_periods);
         let due = (behind - waited - 1).div_euclid(i64::from(self.period)) + 1;
         u64::try_from(due).unwrap_or(0)
-    }
-
-    /// The next instant at which a period of a scope that is up to date
-    /// becomes due, given that periods lie on a grid through `begin`.
-    pub fn next_due(&self, begin: DateTime<Utc>, now: DateTime<Utc>) -> DateTime<Utc> {
-        let period = i64::from(self.period);
-        let passed = (now - begin).num_seconds().div_euclid(period) + 1;
-        begin + TimeDelta::seconds(passed * period + 1)
     }
 
     fn seconds(&self, periods: u32) -> TimeDelta {
@@ -65,10 +50,8 @@ mod tests {
     #[test]
     fn waits_as_the_reference_does() {
         let last = seconds(1_000_800);
-        assert_eq!(HOURLY.next(last, last + TimeDelta::seconds(10_800)), None);
-        let next = HOURLY.next(last, last + TimeDelta::seconds(10_801)).unwrap();
-        assert_eq!(next.begin, last + TimeDelta::seconds(3600));
-        assert_eq!(next.seconds(), 3600);
+        assert_eq!(HOURLY.after(last), last + TimeDelta::seconds(3_600));
+        assert_eq!(HOURLY.due(HOURLY.after(last)), last + TimeDelta::seconds(10_801));
     }
 
     #[test]
@@ -79,20 +62,12 @@ mod tests {
         {
             let now = last + TimeDelta::seconds(after);
             let mut walked = 0;
-            let mut at = last;
-            while let Some(period) = HOURLY.next(at, now) {
-                at = period.begin;
+            let mut begin = HOURLY.after(last);
+            while HOURLY.due(begin) <= now {
+                begin = HOURLY.after(begin);
                 walked += 1;
             }
             assert_eq!((HOURLY.backlog(last, now), walked), (due, due), "{after}");
         }
-    }
-
-    #[test]
-    fn finds_the_next_full_period() {
-        let begin = seconds(0);
-        assert_eq!(HOURLY.next_due(begin, seconds(3599)), seconds(3601));
-        assert_eq!(HOURLY.next_due(begin, seconds(3600)), seconds(7201));
-        assert_eq!(HOURLY.next_due(begin, seconds(3601)), seconds(7201));
     }
 }

@@ -14,10 +14,18 @@ pub enum Skip {
     All,
 }
 
-/// The expression is not understood.
+/// Why an expression is refused.
 #[derive(Debug, thiserror::Error)]
-#[error("skip_datapoints_expression `{0}` is not supported yet: only `False` and `True` are")]
-pub struct UnsupportedExpression(String);
+pub enum UnsupportedExpression {
+    /// It is no constant.
+    #[error("skip_datapoints_expression `{0}` is not supported yet: only `False` and `True` are")]
+    NoConstant(String),
+    /// Metrics that make one type of data points have different ones.
+    #[error(
+        "the metrics that make data points of type `{0}` have different skip_datapoints_expressions"
+    )]
+    Several(String),
+}
 
 impl Skip {
     /// Reads an expression.
@@ -28,7 +36,7 @@ impl Skip {
         match expression.trim() {
             "False" | "None" | "0" | "" => Ok(Self::None),
             "True" | "1" => Ok(Self::All),
-            other => Err(UnsupportedExpression(other.to_owned())),
+            other => Err(UnsupportedExpression::NoConstant(other.to_owned())),
         }
     }
 }

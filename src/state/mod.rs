@@ -62,6 +62,11 @@ pub enum StateError {
     /// The tables are not there, or older or newer than this program.
     #[error("the state database is not ready: {0}; run `ratekitty dbsync upgrade`")]
     Schema(String),
+    /// A scope does not stand where it stood when its period was chosen.
+    #[error(
+        "scope `{0}` was moved by someone else while a period of it was rated; it is rated again from where it stands now"
+    )]
+    Moved(String),
     /// A column holds what it never should.
     #[error("the state database holds a bad value in {column}: `{value}`")]
     BadValue {
@@ -91,17 +96,30 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens the database of `[database] connection`. A SQLite file and its
+    /// Opens the database of `[database] connection`; a SQLite file and its
     /// folder are made if they are not there.
     ///
     /// # Errors
     /// A URL that is not known, a database that cannot be opened.
     pub async fn connect(settings: &Settings) -> Result<Self, StateError> {
+        Self::open(settings, true).await
+    }
+
+    /// Opens the database of `[database] connection` if it is there: for who
+    /// only looks, and may be another user than the service.
+    ///
+    /// # Errors
+    /// As [`Self::connect`], and a SQLite file that is not there.
+    pub async fn connect_existing(settings: &Settings) -> Result<Self, StateError> {
+        Self::open(settings, false).await
+    }
+
+    async fn open(settings: &Settings, create: bool) -> Result<Self, StateError> {
         let url = settings.connection.expose_secret();
         let path = sqlite_path(url)
             .ok_or_else(|| StateError::UnknownUrl(crate::http::without_credentials(url)))?;
         let folder = path.parent().map(PathBuf::from).unwrap_or_default();
-        if !folder.as_os_str().is_empty() {
+        if create && !folder.as_os_str().is_empty() {
             std::fs::create_dir_all(&folder)
                 .map_err(|source| StateError::Folder { path: folder, source })?;
         }
@@ -123,7 +141,7 @@ impl Database {
             .map_sqlx_sqlite_opts(move |options| {
                 options
                     .filename(&file)
-                    .create_if_missing(true)
+                    .create_if_missing(create)
                     .foreign_keys(true)
                     .journal_mode(SqliteJournalMode::Wal)
                     .synchronous(synchronous)

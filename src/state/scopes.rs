@@ -65,6 +65,21 @@ fn read_row(row: &QueryResult) -> Result<ScopeState, StateError> {
     })
 }
 
+/// The row of a scope that has exactly these keys.
+async fn find(
+    connection: &impl ConnectionTrait,
+    identifier: &str,
+    keys: &ScopeKeys,
+) -> Result<Option<ScopeState>, StateError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM cloudkitty_storage_states \
+         WHERE identifier = ? AND scope_key = ? AND fetcher = ? AND collector = ?"
+    );
+    let values = [identifier, &keys.scope_key, &keys.fetcher, &keys.collector].map(Value::from);
+    let row = connection.query_one_raw(statement(connection, &sql, values)).await;
+    row.to("read a scope")?.as_ref().map(read_row).transpose()
+}
+
 /// The row of a scope. One without keys is adopted: it gets them.
 ///
 /// # Errors
@@ -75,18 +90,12 @@ pub async fn get(
     keys: &ScopeKeys,
 ) -> Result<Option<ScopeState>, StateError> {
     let connection = database.connection();
-    let sql = format!(
-        "SELECT {COLUMNS} FROM cloudkitty_storage_states \
-         WHERE identifier = ? AND scope_key = ? AND fetcher = ? AND collector = ?"
-    );
-    let values = [identifier, &keys.scope_key, &keys.fetcher, &keys.collector].map(Value::from);
-    let row = connection.query_one_raw(statement(connection, &sql, values)).await;
-    if let Some(row) = row.to("read a scope")? {
-        return read_row(&row).map(Some);
+    if let Some(state) = find(connection, identifier, keys).await? {
+        return Ok(Some(state));
     }
     let sql = format!(
         "SELECT {COLUMNS} FROM cloudkitty_storage_states WHERE identifier = ? \
-         AND scope_key IS NULL AND fetcher IS NULL AND collector IS NULL"
+         AND scope_key IS NULL AND fetcher IS NULL AND collector IS NULL ORDER BY id"
     );
     let row = connection.query_one_raw(statement(connection, &sql, [identifier.into()])).await;
     let Some(row) = row.to("read a scope")? else { return Ok(None) };
@@ -103,37 +112,56 @@ pub async fn get(
     Ok(Some(state))
 }
 
-/// Notes that the period beginning at `begin` is rated and stored. `now` is
-/// the activation date of a scope that is new.
+/// Notes that the period beginning at `begin` is rated and stored, if the
+/// scope still stands where it stood: `known` is the row that the period was
+/// chosen by, `None` for a scope that had none. `now` is the activation date of
+/// a scope that is new.
 ///
 /// # Errors
-/// A database that fails.
-pub async fn set_last_processed(
+/// A database that fails, a scope that was moved by someone else meanwhile (a
+/// reset, another processor).
+pub async fn advance(
     database: &Database,
     identifier: &str,
     keys: &ScopeKeys,
+    known: Option<&ScopeState>,
     begin: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<(), StateError> {
-    let connection = database.connection();
-    let sql = "UPDATE cloudkitty_storage_states SET last_processed_timestamp = ? \
-               WHERE identifier = ? AND scope_key = ? AND fetcher = ? AND collector = ?";
-    let begin = date_value(connection, begin.naive_utc());
-    let id = Value::from(identifier);
-    let keys =
-        [&keys.scope_key, &keys.fetcher, &keys.collector].map(|key| Value::from(key.as_str()));
-    let values = [begin.clone(), id.clone()].into_iter().chain(keys.clone());
-    let done = connection.execute_raw(statement(connection, sql, values)).await;
-    if done.to("advance a scope")?.rows_affected() > 0 {
-        return Ok(());
+    let transaction = database.begin().await?;
+    let present = find(&transaction, identifier, keys).await?;
+    let moved = match (&present, known) {
+        (Some(present), Some(known)) => present.last_processed != known.last_processed,
+        (None, None) => false,
+        _ => true,
+    };
+    if moved {
+        return Err(StateError::Moved(identifier.to_owned()));
     }
-    let sql = "INSERT INTO cloudkitty_storage_states (identifier, scope_key, fetcher, collector, \
-               last_processed_timestamp, scope_activation_toggle_date, active) \
-               VALUES (?, ?, ?, ?, ?, ?, ?)";
-    let now = date_value(connection, now.naive_utc());
-    let values = std::iter::once(id).chain(keys).chain([begin, now, true.into()]);
-    connection.execute_raw(statement(connection, sql, values)).await.to("add a scope")?;
-    Ok(())
+    let begin = date_value(&transaction, begin.naive_utc());
+    let (sql, values) = match present {
+        Some(row) => (
+            "UPDATE cloudkitty_storage_states SET last_processed_timestamp = ? WHERE id = ?",
+            vec![begin, row.id.into()],
+        ),
+        None => (
+            "INSERT INTO cloudkitty_storage_states (last_processed_timestamp, identifier, \
+             scope_key, fetcher, collector, scope_activation_toggle_date, active) \
+             VALUES (?, ?, ?, ?, ?, ?, ?)",
+            vec![
+                begin,
+                identifier.into(),
+                keys.scope_key.as_str().into(),
+                keys.fetcher.as_str().into(),
+                keys.collector.as_str().into(),
+                date_value(&transaction, now.naive_utc()),
+                true.into(),
+            ],
+        ),
+    };
+    let action = "advance a scope";
+    transaction.execute_raw(statement(&transaction, sql, values)).await.to(action)?;
+    transaction.commit().await.to(action)
 }
 
 /// Which scopes to list; a filter that is empty takes all.

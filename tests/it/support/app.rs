@@ -85,7 +85,7 @@ impl TestApp {
     }
 
     /// The processor.
-    pub fn pipeline(&self) -> Pipeline {
+    pub fn pipeline(&self) -> Arc<Pipeline> {
         let conf = &self.config.collect;
         let metrics = metrics_yml::read(&conf.metrics_conf, &conf.scope_key).unwrap();
         let stages = (
@@ -94,13 +94,14 @@ impl TestApp {
             self.storage.clone(),
         );
         let clock = Arc::new(self.clock.clone());
-        Pipeline::new(&self.config, metrics, stages, self.database.clone(), clock).unwrap()
+        let database = self.database.clone();
+        Arc::new(Pipeline::new(&self.config, metrics, stages, database, clock).unwrap())
     }
 
     /// Rates everything that is due.
     pub async fn rate(&self) -> Outcome {
         let stop = CancellationToken::new();
-        self.pipeline().run_once(&Progress::quiet(), &stop).await.unwrap()
+        self.pipeline().run_once(&Arc::new(Progress::quiet()), &stop).await.unwrap()
     }
 
     /// What the API answers.
