@@ -4,7 +4,7 @@
 //! and it is nobody else's: an indented line continues the value above it,
 //! comments exist only at the start of a line, `=` and `:` both separate, a
 //! pair of quotes around a value is dropped, there are no escapes. Compared
-//! with the real oslo.config in `tests/it/oslo_config.rs`.
+//! with the real oslo.config in `tests/it/parity/oslo_config.rs`.
 
 use std::path::{Path, PathBuf};
 
@@ -49,7 +49,7 @@ pub enum IniError {
         line: usize,
         /// What is wrong with it.
         problem: &'static str,
-        /// The line, or its start.
+        /// Its first word; the rest may be secret.
         text: String,
     },
 }
@@ -69,7 +69,8 @@ pub fn read_file(path: &Path) -> Result<Vec<Entry>, IniError> {
         path: path.to_owned(),
         line,
         problem,
-        text: text.chars().take(60).collect(),
+        // Only the first word: the line may hold a password.
+        text: text.split_whitespace().next().unwrap_or_default().chars().take(60).collect(),
     })
 }
 

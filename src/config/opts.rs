@@ -52,6 +52,11 @@ pub const PORT: Kind = Kind::Int { min: 0, max: 65_535 };
 /// A number of seconds or the like, zero or more.
 pub const SECONDS: Kind = Kind::Float { min: 0.0, max: f64::INFINITY };
 
+/// Seconds in a leap year: no time that an option sets is longer.
+pub const YEAR: i64 = 31_622_400;
+/// A time in seconds, of at most a year.
+pub const UP_TO_A_YEAR: Kind = Kind::Float { min: 0.0, max: 31_622_400.0 };
+
 /// A whole number of at least `min`.
 pub const fn at_least(min: i64) -> Kind {
     Kind::Int { min, max: i64::MAX }

@@ -380,7 +380,8 @@ impl<'a> Reader<'a> {
                 let fail = |problem| ConfigError::Substitution {
                     group: opt.group.to_owned(),
                     option: opt.name.to_owned(),
-                    name: name.to_owned(),
+                    // It may be part of the secret.
+                    name: if opt.secret { "***".to_owned() } else { name.to_owned() },
                     origin: origin.clone(),
                     problem,
                 };

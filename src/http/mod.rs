@@ -96,10 +96,11 @@ pub async fn read_body(
     Ok(body)
 }
 
-/// A URL without the user and password that may stand in it.
+/// A URL without the user and password that may stand in it. What lies
+/// between `://` and the last `@` goes, whatever characters a password has.
 pub fn without_credentials(url: &str) -> String {
     match (url.find("://"), url.rfind('@')) {
-        (Some(scheme), Some(at)) if at > scheme && !url[scheme + 3..at].contains('/') => {
+        (Some(scheme), Some(at)) if at > scheme => {
             format!("{}{}", &url[..scheme + 3], &url[at + 1..])
         }
         _ => url.to_owned(),
@@ -114,7 +115,9 @@ mod tests {
     fn hides_credentials() {
         let cases = [
             ("http://u:p@host/api", "http://host/api"),
-            ("http://host/a@b", "http://host/a@b"),
+            // Rather too little than a password.
+            ("http://host/a@b", "http://b"),
+            ("mysql+pymysql://ck:s3cr/et@db/cloudkitty", "mysql+pymysql://db/cloudkitty"),
             ("nonsense", "nonsense"),
             ("https://u:p@ss@host", "https://host"),
         ];

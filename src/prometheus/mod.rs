@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use tracing::warn;
+use tracing::debug;
 
 use crate::{http::retry::Retryable, time::isoformat};
 
@@ -22,7 +22,7 @@ pub use client::PrometheusClient;
 #[derive(Debug, thiserror::Error)]
 pub enum PrometheusError {
     /// It was not reached, or the connection broke.
-    #[error("cannot reach Prometheus at {url}: {source}")]
+    #[error("cannot reach Prometheus at {url}: {source:#}")]
     Transport {
         /// Base URL, without credentials.
         url: String,
@@ -62,6 +62,14 @@ pub enum PrometheusError {
         /// Its message.
         message: String,
     },
+    /// Prometheus says that its answer is not whole.
+    #[error("Prometheus cannot answer the query `{query}` whole: {warning}")]
+    Partial {
+        /// The query.
+        query: String,
+        /// Its warning, such as that of a remote storage that failed.
+        warning: String,
+    },
     /// The answer is larger than the limit.
     #[error("the answer to `{query}` is larger than [ratekitty] max_response_bytes = {limit}")]
     TooLarge {
@@ -75,7 +83,7 @@ pub enum PrometheusError {
 impl Retryable for PrometheusError {
     fn is_retryable(&self) -> bool {
         match self {
-            Self::Transport { .. } => true,
+            Self::Transport { .. } | Self::Partial { .. } => true,
             Self::Status { status, .. } => *status >= 500 || *status == 429,
             // Prometheus' own words for being stopped or overloaded.
             Self::Query { kind, .. } => {
@@ -171,8 +179,14 @@ fn parse_instant(url: &str, query: &str, answer: &Answer) -> Result<Vec<Sample>,
     };
     let envelope: Envelope =
         serde_json::from_slice(&answer.body).map_err(|error| format(error.to_string()))?;
-    for warning in &envelope.warnings {
-        warn!(query, "Prometheus warns about the answer to `{query}`: {warning}");
+    // Warnings tell of data that could not be had, unless they are about the
+    // query's own text: then the answer is whole.
+    let about_query = |warning: &&String| warning.starts_with("PromQL ");
+    for warning in envelope.warnings.iter().filter(about_query) {
+        debug!(query, "Prometheus remarks on the query `{query}`: {warning}");
+    }
+    if let Some(warning) = envelope.warnings.iter().find(|warning| !about_query(warning)) {
+        return Err(PrometheusError::Partial { query: query.to_owned(), warning: warning.clone() });
     }
     match (envelope.status.as_str(), envelope.data) {
         ("success", Some(Data::Vector(samples))) => Ok(samples),
@@ -212,6 +226,18 @@ mod tests {
         assert_eq!(samples[0].value, (1.5, "NaN".to_owned()));
         let body = r#"{"status":"success","data":{"resultType":"vector","result":null}}"#;
         assert!(parse(200, body).unwrap().is_empty());
+    }
+
+    #[test]
+    fn takes_no_part_for_the_whole() {
+        let body = |warning: &str| {
+            format!(
+                r#"{{"status":"success","warnings":["{warning}"],"data":{{"resultType":"vector","result":[]}}}}"#
+            )
+        };
+        let error = parse(200, &body("remote_read: connection refused")).unwrap_err();
+        assert!(error.is_retryable() && error.to_string().contains("connection refused"));
+        assert!(parse(200, &body("PromQL info: metric might not be a counter")).is_ok());
     }
 
     #[test]

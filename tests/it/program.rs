@@ -32,7 +32,7 @@ fn text(bytes: &[u8]) -> String {
 fn a_bad_value_stops_the_start() {
     let dir = tempfile::tempdir().unwrap();
     let cases = [
-        ("[collect]\nperiod = 0\n", "[collect] period = `0`", "at least 1"),
+        ("[collect]\nperiod = 0\n", "[collect] period = `0`", "from 1 to 31622400"),
         ("[orchestrator]\nmax_threads = x\n", "[orchestrator] max_threads = `x`", "whole number"),
         ("[DEFAULT]\ndebug = maybe\n", "[DEFAULT] debug = `maybe`", "true, yes"),
         (
@@ -40,16 +40,25 @@ fn a_bad_value_stops_the_start() {
             "[collector_prometheus] timeout = `0`",
             "above 0",
         ),
-        ("[database]\nconnection = $nope\n", "[database] connection", "`$nope` is no option"),
+        ("[database]\nconnection = $nope\n", "[database] connection", "`$***` is no option"),
         ("[storage]\nversion = 1\n", "[storage] version = `1`", "it must be 2"),
         ("[collect\n", "line 1", "must end with `]`"),
+        ("[database]\nconnection = mysql://u:s3cr/et@h/d\n", "mysql://h/d", "is not known"),
+        ("[fetcher_prometheus]\nprometheus_password = s3$cr3t\n", "prometheus_password", "`$***`"),
+        (
+            "[fetcher_prometheus]\nprometheus_password s3cr3t\n",
+            "`prometheus_password`",
+            "neither `=`",
+        ),
+        ("[ratekitty]\nhttp_retry_budget = 1e19\n", "http_retry_budget", "from 0 to 31622400"),
     ];
     for (conf, place, reason) in cases {
         let output = ratekitty(dir.path(), conf, &["processor", "--once"]);
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{conf}: {stderr}");
         assert!(stderr.contains(place) && stderr.contains(reason), "{conf}: {stderr}");
-        assert!(stderr.contains("cloudkitty.conf"), "{conf}: {stderr}");
+        assert!(stderr.contains("cloudkitty.conf") || conf.contains("mysql"), "{conf}: {stderr}");
+        assert!(!stderr.contains("cr3t") && !stderr.contains("s3cr"), "{conf}: {stderr}");
     }
 }
 

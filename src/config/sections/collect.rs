@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::config::{
     ConfigError, Reader,
-    opts::{Kind, Opt, at_least},
+    opts::{Kind, Opt, YEAR},
 };
 
 /// Options of the section.
@@ -16,11 +16,17 @@ pub const OPTIONS: &[Opt] = &[
         "gnocchi",
         "Collector to use; available: prometheus.",
     ),
-    Opt::new("collect", "period", at_least(1), "3600", "Length of a rating period, in seconds."),
+    Opt::new(
+        "collect",
+        "period",
+        Kind::Int { min: 1, max: YEAR },
+        "3600",
+        "Length of a rating period, in seconds.",
+    ),
     Opt::new(
         "collect",
         "wait_periods",
-        at_least(0),
+        Kind::Int { min: 0, max: 100_000 },
         "2",
         "Periods to wait before one is rated, so that late samples count.",
     ),

@@ -105,7 +105,8 @@ impl Database {
         // oslo.db takes negative sizes for "no limit"; a pool needs one.
         let pool: i64 = reader.int(group, "max_pool_size")?.unwrap_or(5);
         let overflow: i64 = reader.int(group, "max_overflow")?.unwrap_or(50);
-        let connections = if pool <= 0 || overflow < 0 { 100 } else { (pool + overflow).min(1000) };
+        let connections =
+            if pool <= 0 || overflow < 0 { 100 } else { pool.saturating_add(overflow).min(1000) };
         let recycle: i64 = reader.int(group, "connection_recycle_time")?.unwrap_or(-1);
         let timeout: i64 = reader.int(group, "pool_timeout")?.unwrap_or(30);
         for opt in OPTIONS {

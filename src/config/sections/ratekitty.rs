@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::{
     config::{
         ConfigError, Reader,
-        opts::{Kind, Opt, SECONDS, at_least},
+        opts::{Kind, Opt, UP_TO_A_YEAR, at_least},
     },
     time::seconds as seconds_of,
 };
@@ -31,14 +31,14 @@ pub const OPTIONS: &[Opt] = &[
     Opt::new(
         "ratekitty",
         "http_retry_budget",
-        SECONDS,
+        UP_TO_A_YEAR,
         "30",
         "Seconds for which a failed request to a peer is tried again.",
     ),
     Opt::new(
         "ratekitty",
         "shutdown_grace",
-        SECONDS,
+        UP_TO_A_YEAR,
         "60",
         "Seconds for which a stop waits for running periods.",
     ),
@@ -46,7 +46,7 @@ pub const OPTIONS: &[Opt] = &[
         "ratekitty",
         "max_response_bytes",
         at_least(1024),
-        "268435456",
+        "67108864",
         "Largest answer taken from Prometheus, in bytes.",
     ),
 ];
