@@ -111,15 +111,6 @@ impl Decimal {
         Ok(value.op(&QUANTITY, |context, value| context.plus(value)))
     }
 
-    /// Reads a number into Python's default context, rounding to
-    /// [`RATING_DIGITS`] digits.
-    ///
-    /// # Errors
-    /// Text that is no finite number.
-    pub fn parse_rounded(text: &str) -> Result<Self, DecimalError> {
-        Self::parse_in(&RATING, text)
-    }
-
     fn parse_in(context: &Context, text: &str) -> Result<Self, DecimalError> {
         let mut context = context.clone();
         let text = text.trim();
@@ -170,11 +161,6 @@ impl Decimal {
     /// Whether the value is zero (of any exponent).
     pub fn is_zero(&self) -> bool {
         self.0.is_zero()
-    }
-
-    /// Whether the value is below zero.
-    pub fn is_negative(&self) -> bool {
-        self.0.is_negative() && !self.0.is_zero()
     }
 
     /// The absolute value, rounded to the rating context.

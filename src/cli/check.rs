@@ -76,7 +76,12 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
             .line("scopes", fetcher.scopes().await, |scopes| format!("{} found", scopes.len()))?;
     }
     let collector = collector::build(config);
-    report.line("collector", collector, |collector| collector.name().to_owned())?;
+    let collector = report.line("collector", collector, |collector| collector.name().to_owned())?;
+    if let Some(collector) = collector {
+        report.line("usage", collector.probe().await, |()| {
+            "the collector's peer answers".to_owned()
+        })?;
+    }
     report.line("API", api::check(config), |()| {
         format!("would listen on {} port {}", config.api.host, config.api.port)
     })?;

@@ -79,6 +79,12 @@ pub trait Collector: Send + Sync {
     /// Name in the configuration and in the state database.
     fn name(&self) -> &'static str;
 
+    /// Whether its peer answers.
+    ///
+    /// # Errors
+    /// What the peer does instead.
+    async fn probe(&self) -> Result<(), PrometheusError>;
+
     /// The data points of one metric, scope and period; none when nothing was used.
     ///
     /// # Errors

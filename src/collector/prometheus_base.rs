@@ -16,7 +16,7 @@ use super::{CollectError, Collector};
 use crate::{
     config::metrics_yml::{MetricDefinition, QuantityError},
     dataframe::{DataPoint, Labels},
-    prometheus::{PrometheusClientBase, Sample, promql},
+    prometheus::{PrometheusClientBase, PrometheusError, Sample, promql},
     time::{Period, calendar_labels, local},
 };
 
@@ -128,6 +128,10 @@ pub trait PrometheusCollectorBase: Send + Sync {
 impl<T: PrometheusCollectorBase> Collector for T {
     fn name(&self) -> &'static str {
         self.settings().name
+    }
+
+    async fn probe(&self) -> Result<(), PrometheusError> {
+        self.client().get_instant("vector(1)", None).await.map(drop)
     }
 
     async fn collect(

@@ -8,10 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::{
-    decimal::Decimal,
-    time::{Period, isoformat},
-};
+use crate::{decimal::Decimal, time::Period};
 
 /// Names and values by which a point is told from others. Values are text when
 /// collected; whatever was pushed over the API stays as it was.
@@ -98,21 +95,6 @@ impl DataFrame {
             points.retain(|point| keep(frame_type, point));
         }
         self.usage.retain(|(_, points)| !points.is_empty());
-    }
-
-    /// The JSON of the v2 API.
-    pub fn to_json(&self) -> Value {
-        let usage: Map<String, Value> = self
-            .usage
-            .iter()
-            .map(|(frame_type, points)| {
-                (frame_type.clone(), points.iter().map(DataPoint::to_json).collect())
-            })
-            .collect();
-        json!({
-            "period": {"begin": isoformat(self.period.begin), "end": isoformat(self.period.end)},
-            "usage": usage,
-        })
     }
 }
 

@@ -145,7 +145,12 @@ fn a_failed_scope_makes_exit_code_1() {
     let output = ratekitty(dir.path(), &conf, &["check"]);
     let stdout = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stdout.contains("ok    metrics file") && stdout.contains("FAIL  scopes"), "{stdout}");
+    assert!(
+        stdout.contains("ok    metrics file")
+            && stdout.contains("FAIL  scopes")
+            && stdout.contains("FAIL  usage"),
+        "{stdout}"
+    );
 }
 
 #[tokio::test]
