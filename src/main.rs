@@ -10,7 +10,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // Nothing is left to tell of a failure to tell.
-            let _ = writeln!(io::stderr(), "ratekitty: {error:#}");
+            let _ = writeln!(io::stderr(), "ratekitty: {}", ratekitty::cli::describe(&error));
             ExitCode::FAILURE
         }
     }

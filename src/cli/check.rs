@@ -7,7 +7,8 @@ use crate::{
     api, collector,
     config::{Config, metrics_yml},
     fetcher,
-    state::{Database, schema},
+    rating::AVAILABLE,
+    state::{Database, modules, schema},
     storage,
 };
 
@@ -66,6 +67,22 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     if let Some(database) = &database {
         let revision = schema::check(database).await;
         report.line("tables", revision, |()| "of CloudKitty 25.0.0".to_owned())?;
+        let modules = modules::list(database.connection()).await.map(|modules| {
+            let enabled = modules.into_iter().filter(|module| module.enabled);
+            enabled.map(|module| module.name).collect::<Vec<_>>()
+        });
+        let modules = modules.map_err(anyhow::Error::from).and_then(|names| {
+            match names.iter().find(|name| !AVAILABLE.contains(&name.as_str())) {
+                None => Ok(names),
+                Some(name) => Err(anyhow::anyhow!(
+                    "`{name}` is enabled and not available; disable it, or no scope is rated"
+                )),
+            }
+        });
+        report.line("rating modules", modules, |names| match names.as_slice() {
+            [] => "none enabled: every price is 0".to_owned(),
+            names => names.join(", "),
+        })?;
         let storage = storage::build(config, database);
         report.line("storage", storage, |_| config.storage.backend.clone())?;
     }

@@ -22,8 +22,15 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make the tables that are not there
-    Upgrade,
+    /// Make the tables that are not there, of all modules together
+    Upgrade {
+        /// Taken as the reference has it; the newest revision is the only one
+        #[arg(long, value_parser = ["head", "base"])]
+        revision: Option<String>,
+        /// Taken as the reference has it
+        #[arg(long, value_parser = ["cloudkitty", "hashmap", "pyscripts"])]
+        module: Option<String>,
+    },
     /// Print the revisions of the tables
     Version,
 }
@@ -31,7 +38,10 @@ enum Command {
 /// Runs `dbsync`.
 pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
-        Command::Upgrade => upgrade(&Database::connect(&config.database).await?).await?,
+        Command::Upgrade { revision, .. } if revision.as_deref() == Some("base") => {
+            anyhow::bail!("tables cannot be taken back to revision base; drop the database instead")
+        }
+        Command::Upgrade { .. } => upgrade(&Database::connect(&config.database).await?).await?,
         Command::Version => {
             let database = Database::connect_existing(&config.database).await?;
             schema::check(&database).await?;

@@ -30,7 +30,13 @@ use crate::{
 
 /// Rates the use of a cloud, in place of OpenStack CloudKitty.
 #[derive(Debug, Parser)]
-#[command(name = "ratekitty", version, max_term_width = 100)]
+#[command(
+    name = "ratekitty",
+    version,
+    propagate_version = true,
+    infer_long_args = true,
+    max_term_width = 100
+)]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -59,6 +65,50 @@ struct Common {
     /// Folder of the log file
     #[arg(long, visible_alias = "logdir", value_name = "DIR", global = true)]
     log_dir: Option<String>,
+    /// Date of a log line, as strftime has it
+    #[arg(long, value_name = "FORMAT", global = true)]
+    log_date_format: Option<String>,
+    /// Log JSON objects
+    #[arg(long, global = true, overrides_with = "nouse_json")]
+    use_json: bool,
+    /// Do not log JSON objects
+    #[arg(long, global = true, overrides_with = "use_json")]
+    nouse_json: bool,
+    // Taken, so that unit files of the reference start; told as not supported.
+    #[arg(long, global = true, hide = true)]
+    use_syslog: bool,
+    #[arg(long, global = true, hide = true)]
+    nouse_syslog: bool,
+    #[arg(long, global = true, hide = true)]
+    use_journal: bool,
+    #[arg(long, global = true, hide = true)]
+    nouse_journal: bool,
+    #[arg(long, global = true, hide = true, alias = "log-config")]
+    log_config_append: Option<String>,
+    #[arg(long, global = true, hide = true)]
+    syslog_log_facility: Option<String>,
+}
+
+impl Common {
+    /// Options of `[DEFAULT]` that are given here, with their texts.
+    fn given(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let flags = [
+            ("debug", self.debug, self.nodebug),
+            ("use_json", self.use_json, self.nouse_json),
+            ("use_syslog", self.use_syslog, self.nouse_syslog),
+            ("use_journal", self.use_journal, self.nouse_journal),
+        ];
+        let flags = flags.into_iter().filter(|(_, yes, no)| *yes || *no);
+        let texts = [
+            ("log_file", &self.log_file),
+            ("log_dir", &self.log_dir),
+            ("log_date_format", &self.log_date_format),
+            ("log_config_append", &self.log_config_append),
+            ("syslog_log_facility", &self.syslog_log_facility),
+        ];
+        let texts = texts.into_iter().filter_map(|(name, text)| Some((name, text.clone()?)));
+        flags.map(|(name, yes, _)| (name, yes.to_string())).chain(texts)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -183,14 +233,8 @@ fn load(cli: &Cli, given: &[Place]) -> anyhow::Result<Config> {
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let mut sources = Sources::read(&places)?.with_environment(variables);
-    if cli.common.debug || cli.common.nodebug {
-        sources.set_argument("DEFAULT", "debug", cli.common.debug.to_string());
-    }
-    if let Some(path) = &cli.common.log_file {
-        sources.set_argument("DEFAULT", "log_file", path.clone());
-    }
-    if let Some(path) = &cli.common.log_dir {
-        sources.set_argument("DEFAULT", "log_dir", path.clone());
+    for (name, text) in cli.common.given() {
+        sources.set_argument("DEFAULT", name, text);
     }
     Ok(Config::from_sources(&sources)?)
 }
@@ -207,6 +251,17 @@ fn start_log(cli: &Cli, config: &Config) -> anyhow::Result<()> {
     let level = if target == Target::Stderr { Level::WARN } else { Level::INFO };
     telemetry::start(section, &target, level)?;
     Ok(())
+}
+
+/// An error and its causes, those left out that are told already.
+pub fn describe(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// Writes a line of the command's answer. A reader that has gone away is no error.

@@ -69,7 +69,8 @@ pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result
 fn show(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        value => python_str(value),
+        // What a label holds must not reach the terminal as more than text.
+        value => python_str(value).chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A collector supplies [`PrometheusCollectorBase::client`] and
 //! [`PrometheusCollectorBase::settings`] and gets the rest, as
-//! `specs/aetos-collector` asks. The steps are apart, so that one query for
+//! CloudKitty's specification of the Aetos collector asks. The steps are apart, so that one query for
 //! many scopes and periods can take the place of the first two and still use
 //! the third.
 
@@ -81,9 +81,10 @@ pub trait PrometheusCollectorBase: Send + Sync {
                 Ok(qty) => qty,
                 Err(QuantityError::NotFinite(value)) => {
                     warn!(
-                        scope.id = scope_id, metric = metric.conf_key, %period, labels = ?sample.metric,
-                        "Metric `{}` of scope `{scope_id}` has the value `{value}` in the period {period}; this series is not rated",
-                        metric.conf_key
+                        scope.id = scope_id, metric = metric.conf_key, %period,
+                        "Metric `{}` of scope `{scope_id}` has the value `{value}` in the period {period}; this series is not rated: {:?}",
+                        metric.conf_key,
+                        sample.metric
                     );
                     continue;
                 }

@@ -95,7 +95,7 @@ fn parse(text: &str) -> Result<Vec<Entry>, Problem<'_>> {
                     entry.value.push('\n');
                     entry.value.push_str(line.trim_start_matches(is_space));
                 }
-                _ => return Err((number, "a continuation line without a value above it", line)),
+                _ => return Err((number, "a continuation line without a value above it", "")),
             },
             '#' | ';' => open = false,
             '[' => {
@@ -185,7 +185,8 @@ mod tests {
     #[test]
     fn names_the_line_of_a_problem() {
         let (line, problem, text) = parse("[a]\nx = 1\n\n  2\n").unwrap_err();
-        assert_eq!((line, text), (4, "  2"));
+        // It may be the end of a password.
+        assert_eq!((line, text), (4, ""));
         assert!(problem.contains("continuation"));
     }
 

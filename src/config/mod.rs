@@ -90,6 +90,12 @@ impl Config {
             .into_iter()
             .map(|key| format!("Unknown option {key} is ignored"))
             .collect();
+        for (name, default) in sections::default::NOT_SUPPORTED {
+            if reader.text("DEFAULT", name)?.is_some_and(|text| !text.eq_ignore_ascii_case(default))
+            {
+                warnings.push(format!("[DEFAULT] {name} is not supported and has no effect"));
+            }
+        }
         let files: Vec<PathBuf> = sources.files().map(PathBuf::from).collect();
         let storage = Storage::read(&reader)?;
         if !storage.backend_is_set && !files.is_empty() {

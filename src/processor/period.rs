@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use tracing::debug;
+use tracing::info;
 
 use super::{Pipeline, skip_expr::Skip};
 use crate::{
@@ -63,7 +63,7 @@ impl Pipeline {
     ) -> Result<usize, PeriodError> {
         let mut frame = self.collect(scope_id, period).await?;
         if frame.is_empty() {
-            debug!(scope.id = scope_id, %period, "Scope `{scope_id}` used nothing in the period {period}");
+            info!(scope.id = scope_id, %period, "Scope `{scope_id}` used nothing in the period {period}");
         } else {
             let at = local_naive(period.begin);
             let modules = self.rater.scope(scope_id, at, rater.take()).await?;

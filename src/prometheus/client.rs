@@ -105,7 +105,7 @@ impl PrometheusClientBase for PrometheusClient {
         endpoint: &str,
         params: &[(&str, String)],
     ) -> Result<Answer, PrometheusError> {
-        debug!(endpoint, ?params, "Asking Prometheus");
+        debug!("Asking Prometheus for {endpoint}: {params:?}");
         let what = format!("A request to Prometheus at {}", self.shown_base);
         retry(self.retry_budget, &what, || self.try_get(endpoint, params)).await
     }

@@ -172,13 +172,16 @@ pub trait PrometheusClientBase: Send + Sync {
 }
 
 fn parse_instant(url: &str, query: &str, answer: &Answer) -> Result<Vec<Sample>, PrometheusError> {
-    let format = |reason: String| PrometheusError::Format {
+    let misread = |reason: String| PrometheusError::Format {
         url: url.to_owned(),
         reason,
         body: excerpt(&answer.body),
     };
     let envelope: Envelope =
-        serde_json::from_slice(&answer.body).map_err(|error| format(error.to_string()))?;
+        serde_json::from_slice(&answer.body).map_err(|error| misread(error.to_string()))?;
+    if answer.status >= 400 && envelope.status == "success" {
+        return Err(misread(format!("`success` with HTTP status {}", answer.status)));
+    }
     // Warnings tell of data that could not be had, unless they are about the
     // query's own text: then the answer is whole.
     let about_query = |warning: &&String| warning.starts_with("PromQL ");
@@ -190,14 +193,14 @@ fn parse_instant(url: &str, query: &str, answer: &Answer) -> Result<Vec<Sample>,
     }
     match (envelope.status.as_str(), envelope.data) {
         ("success", Some(Data::Vector(samples))) => Ok(samples),
-        ("success", Some(_)) => Err(format("the result is no vector".to_owned())),
-        ("success", None) => Err(format("there is no data".to_owned())),
+        ("success", Some(_)) => Err(misread("the result is no vector".to_owned())),
+        ("success", None) => Err(misread("there is no data".to_owned())),
         ("error", _) => Err(PrometheusError::Query {
             query: query.to_owned(),
             kind: envelope.error_type,
             message: envelope.error,
         }),
-        (status, _) => Err(format(format!("status `{status}`"))),
+        (status, _) => Err(misread(format!("status `{status}`"))),
     }
 }
 

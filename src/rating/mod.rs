@@ -25,6 +25,9 @@ use crate::{
 /// nothing and is always there.
 pub const MODULES: [&str; 3] = ["noop", "hashmap", "pyscripts"];
 
+/// Those of them that this program has.
+pub const AVAILABLE: [&str; 2] = ["noop", "hashmap"];
+
 /// Time for which rules are taken from memory. A change of price reaches a
 /// running processor at most that much later.
 const RULES_AGE: std::time::Duration = std::time::Duration::from_secs(2);

@@ -31,9 +31,9 @@
 use std::{collections::BTreeMap, fmt};
 
 use chrono::{DateTime, NaiveDateTime};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
-use super::MODULES;
+use super::{AVAILABLE, MODULES};
 use crate::{
     decimal::Decimal,
     state::{
@@ -55,8 +55,8 @@ pub struct PriceList {
     /// State of the rating modules by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub modules: BTreeMap<String, Module>,
-    /// Rules of the hashmap module.
-    #[serde(default)]
+    /// Rules of the hashmap module. Must be there, so that a file that was cut
+    /// short does not end every price.
     pub hashmap: Hashmap,
 }
 
@@ -83,7 +83,6 @@ pub struct Hashmap {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
     /// Types of data points and their rules.
-    #[serde(default)]
     pub services: Vec<Service>,
 }
 
@@ -128,7 +127,8 @@ pub struct Mapping {
     /// `flat` (a price per unit) or `rate` (a factor).
     #[serde(rename = "type")]
     pub kind: CostType,
-    /// Price or factor; in quotes, so that no reader rounds it.
+    /// Price or factor.
+    #[serde(deserialize_with = "all_digits")]
     pub cost: Decimal,
     /// Group, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -156,11 +156,13 @@ pub struct Mapping {
 #[serde(deny_unknown_fields)]
 pub struct Threshold {
     /// The level.
+    #[serde(deserialize_with = "all_digits")]
     pub level: Decimal,
     /// `flat` or `rate`.
     #[serde(rename = "type")]
     pub kind: CostType,
     /// Price or factor.
+    #[serde(deserialize_with = "all_digits")]
     pub cost: Decimal,
     /// Group, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -168,6 +170,11 @@ pub struct Threshold {
     /// The only scope it holds for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant_id: Option<String>,
+}
+
+/// Reads a number by its text, in quotes or not: no float rounds it.
+fn all_digits<'de, D: Deserializer<'de>>(input: D) -> Result<Decimal, D::Error> {
+    String::deserialize(input)?.parse().map_err(de::Error::custom)
 }
 
 /// Why a price list is refused.
@@ -242,6 +249,9 @@ impl PriceList {
                     &place,
                     format!("not known; known are {}", MODULES.join(", ")),
                 ));
+            }
+            if module.enabled && !AVAILABLE.contains(&name.as_str()) {
+                return Err(invalid(&place, "is not available yet and cannot be enabled"));
             }
             if module.priority < 1 {
                 return Err(invalid(&place, "priority must be at least 1"));
@@ -651,7 +661,7 @@ impl<C: sea_orm::ConnectionTrait> Importer<'_, C> {
                     && row.tenant_id == mapping.tenant_id
                     // What the file leaves open was decided when it was first imported.
                     && mapping.start.is_none_or(|start| start == row.start)
-                    && !(mapping.start.is_none() && over(row))
+
                     && row.end == mapping.end
                     && mapping.name.as_ref().is_none_or(|name| *name == row.name)
                     && row.description == mapping.description
@@ -670,12 +680,13 @@ impl<C: sea_orm::ConnectionTrait> Importer<'_, C> {
             .cloned()
             .collect();
         for (mapping, group) in added {
+            // Whatever its group: both would count in the time before.
             let replaces = gone.iter().any(|row| {
-                row.group == group
-                    && row.tenant_id == mapping.tenant_id
+                row.tenant_id == mapping.tenant_id
                     && row.value.as_deref().unwrap_or("") == mapping.value.as_deref().unwrap_or("")
             });
-            let start = mapping.start.unwrap_or(if replaces { self.now } else { ALWAYS });
+            let lasts = mapping.end.is_none_or(|end| end > self.now);
+            let start = mapping.start.unwrap_or(if replaces && lasts { now } else { ALWAYS });
             self.changes.push(Change::Add(format!(
                 "{place}: {}{}",
                 show_mapping(mapping),

@@ -44,7 +44,9 @@ pub enum StateError {
         source: std::io::Error,
     },
     /// The database cannot be opened.
-    #[error("cannot open the state database ({place}): {source}")]
+    #[error(
+        "cannot open the state database ({place}): {source}; if it is not there yet, run `ratekitty dbsync upgrade`"
+    )]
     Connect {
         /// Where it is, without password.
         place: String,

@@ -25,7 +25,7 @@ hashmap:
       fields:
         - name: flavor
           mappings:
-            - {value: m1.large, type: flat, cost: 0.4, group: uptime, start: 2026-01-01T00:00:00}
+            - {value: m1.large, type: flat, cost: 0.12345678901234567891, group: uptime, start: 2026-01-01T00:00:00}
             - {value: m1.large, type: rate, cost: 2, tenant_id: p1, start: 2026-01-01T00:00:00, end: 2026-02-01T00:00:00, description: "a discount"}
     - name: volume
 "#;
@@ -57,12 +57,14 @@ async fn an_import_is_a_difference() {
     );
     assert_eq!(import(&app, LIST, false).await, Vec::<String>::new());
 
-    let changed = LIST.replace("cost: 0.4", "cost: 0.5").replace("    - name: volume\n", "");
+    let changed = LIST
+        .replace("cost: 0.12345678901234567891", "cost: 0.5")
+        .replace("    - name: volume\n", "");
     assert_eq!(
         import(&app, &changed, false).await,
         [
             "+ service instance, field flavor: mapping of value m1.large, flat 0.5 from 2026-01-01 00:00:00 on",
-            "- service instance, field flavor: mapping of value m1.large at 0.4, from 2026-11-01 00:00:00 on",
+            "- service instance, field flavor: mapping of value m1.large at 0.12345678901234567891, from 2026-11-01 00:00:00 on",
             "- service volume",
         ]
     );
@@ -87,8 +89,18 @@ fn refuses_what_the_api_would_refuse() {
     let service = |rules: &str| format!("hashmap:\n  services:\n    - name: s\n{rules}");
     let cases = [
         ("nonsense: 1".to_owned(), "unknown field"),
-        ("modules: {hashmaps: {enabled: true}}".to_owned(), "not known"),
-        ("modules: {hashmap: {enabled: true, priority: 0}}".to_owned(), "at least 1"),
+        ("modules: {hashmaps: {enabled: true}}\nhashmap: {services: []}".to_owned(), "not known"),
+        (
+            "modules: {hashmap: {enabled: true, priority: 0}}\nhashmap: {services: []}".to_owned(),
+            "at least 1",
+        ),
+        (
+            "modules: {pyscripts: {enabled: true}}\nhashmap: {services: []}".to_owned(),
+            "not available",
+        ),
+        ("".to_owned(), ""),
+        ("modules: {}".to_owned(), "hashmap"),
+        ("hashmap: {}".to_owned(), "services"),
         (service("      mappings: [{type: flat, cost: abc}]"), "abc"),
         (service("      mappings: [{type: flat, cost: NaN}]"), "NaN"),
         (service("      mappings: [{type: flat}]"), "cost"),
@@ -152,6 +164,12 @@ async fn a_change_of_price_leaves_periods_before_it_alone() {
         ("10.00".into(), "10.00".into())
     );
     import(&app, &list("mappings: [{type: flat, cost: 12, group: g}]"), false).await;
+    assert_eq!(
+        (price(&app, before).await, price(&app, after).await),
+        ("10.00".into(), "12.00".into())
+    );
+    // Another group takes the place, too.
+    import(&app, &list("mappings: [{type: flat, cost: 12}]"), false).await;
     assert_eq!(
         (price(&app, before).await, price(&app, after).await),
         ("10.00".into(), "12.00".into())

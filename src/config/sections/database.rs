@@ -19,7 +19,13 @@ pub const OPTIONS: &[Opt] = &[
         "State database, as SQLAlchemy writes it.",
     )
     .secret(),
-    Opt::new("database", "max_pool_size", INT, "5", "Connections kept open."),
+    Opt::new(
+        "database",
+        "max_pool_size",
+        INT,
+        "5",
+        "Connections kept open; with max_overflow, 2 to 8 count on SQLite.",
+    ),
     Opt::new(
         "database",
         "max_overflow",
@@ -39,9 +45,15 @@ pub const OPTIONS: &[Opt] = &[
         "max_retries",
         INT,
         "10",
-        "Tries to reach the database at the start; -1: for ever.",
+        "Tries to reach a database server at the start; has no effect on SQLite.",
     ),
-    Opt::new("database", "retry_interval", at_least(0), "10", "Seconds between these tries."),
+    Opt::new(
+        "database",
+        "retry_interval",
+        at_least(0),
+        "10",
+        "Seconds between these tries; has no effect on SQLite.",
+    ),
     Opt::unset("database", "pool_timeout", INT, "Longest wait for a free connection, in seconds."),
     Opt::new(
         "database",
@@ -63,12 +75,18 @@ pub const OPTIONS: &[Opt] = &[
     Opt::unset("database", "slave_connection", Kind::Str, "Has no effect.").secret(),
     Opt::unset("database", "asyncio_connection", Kind::Str, "Has no effect.").secret(),
     Opt::unset("database", "asyncio_slave_connection", Kind::Str, "Has no effect.").secret(),
-    Opt::new("database", "mysql_sql_mode", Kind::Str, "TRADITIONAL", "SQL mode of MySQL sessions."),
+    Opt::new(
+        "database",
+        "mysql_sql_mode",
+        Kind::Str,
+        "TRADITIONAL",
+        "SQL mode of MySQL sessions; has no effect on SQLite.",
+    ),
     Opt::unset(
         "database",
         "mysql_wsrep_sync_wait",
         INT,
-        "Galera causality checks of MySQL sessions.",
+        "Galera causality checks of MySQL sessions; has no effect on SQLite.",
     ),
     Opt::new("database", "synchronous_reader", Kind::Bool, "true", "Has no effect."),
     Opt::new(

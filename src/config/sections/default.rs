@@ -119,6 +119,14 @@ pub const OPTIONS: &[Opt] = &[
     Opt::new("DEFAULT", "rpc_ping_enabled", Kind::Bool, "false", "Has no effect."),
 ];
 
+/// Options that ask for something that is not done, and the texts that do not ask.
+pub(in crate::config) const NOT_SUPPORTED: [(&str, &str); 4] = [
+    ("log_config_append", ""),
+    ("use_syslog", "False"),
+    ("use_journal", "False"),
+    ("log_rotation_type", "none"),
+];
+
 /// How the API knows its users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthStrategy {

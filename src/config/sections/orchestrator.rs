@@ -16,7 +16,7 @@ pub const OPTIONS: &[Opt] = &[
         "coordination_url",
         Kind::Str,
         "file:///var/lib/cloudkitty/locks",
-        "Where locks are taken that keep processors off each other's scopes.",
+        "Where locks are to be taken that keep processors off each other's scopes; not used yet.",
     )
     .secret(),
     Opt::unset(

@@ -169,8 +169,8 @@ impl Groups {
         &mut self,
         period: Option<Period>,
         values: Vec<Option<Value>>,
-        row: &QueryResult,
-    ) -> Result<(), StorageError> {
+        (qty, price): (Decimal, Decimal),
+    ) {
         // A label that is a number and one that is its text are one group, as
         // they are one value to filters.
         let key = values.iter().map(|value| value.as_ref().map(python_str)).collect();
@@ -178,9 +178,8 @@ impl Groups {
             values: values.into_iter().map(|value| value.unwrap_or(Value::Null)).collect(),
             ..Sums::default()
         });
-        sums.qty.add(decimal(row, "qty")?);
-        sums.price.add(decimal(row, "price")?);
-        Ok(())
+        sums.qty.add(qty);
+        sums.price.add(price);
     }
 
     /// The rows of a page. `time_at` is the place of the period among the group keys.
@@ -264,7 +263,8 @@ impl SqlStorage {
                 _ if head.scope_id.is_empty() => None,
                 _ => Some(Value::String(head.scope_id.clone())),
             });
-            groups.add(by_time.then_some(head.period), values.collect(), &row)?;
+            let sums = (decimal(&row, "qty")?, decimal(&row, "price")?);
+            groups.add(by_time.then_some(head.period), values.collect(), sums);
         }
         Ok(Some(groups))
     }
@@ -441,9 +441,16 @@ async fn sum_points(
     keys: &[&GroupKey],
     by_time: bool,
 ) -> Result<Groups, StorageError> {
-    let series = needed_labels(connection, query, &query.needed(keys)).await?;
+    let names = query.needed(keys);
+    let series = needed_labels(connection, query, &names).await?;
+    // Millions of rows may pass here: columns are read by number, and those of
+    // heads only if they decide about something.
+    let needs_head = by_time
+        || keys.contains(&&GroupKey::Type)
+        || names.iter().any(|name| CALENDAR.contains(&name.as_str()));
+    let head_columns = if needs_head { format!(", {HEAD}") } else { String::new() };
     let sql = format!(
-        "SELECT {HEAD}, p.series_id, p.qty, p.price FROM ratekitty_dataframes d \
+        "SELECT p.series_id, p.qty, p.price{head_columns} FROM ratekitty_dataframes d \
          JOIN ratekitty_points p ON p.dataframe_id = d.id WHERE {}",
         query.sql
     );
@@ -451,8 +458,17 @@ async fn sum_points(
     let mut rows = connection.stream_raw(select).await.to(ACTION)?;
     let mut groups = Groups::default();
     while let Some(row) = rows.try_next().await.to(ACTION)? {
-        let id: i64 = row.try_get("", "series_id").to(ACTION)?;
+        let id: i64 = row.try_get_by_index(0).to(ACTION)?;
         let Some(labels) = series.get(&id) else { continue };
+        let number = |at: usize| -> Result<Decimal, StorageError> {
+            let text: String = row.try_get_by_index(at).to(ACTION)?;
+            text.parse().map_err(|_| StorageError::Damaged(format!("number `{text}`")))
+        };
+        let sums = (number(1)?, number(2)?);
+        if !needs_head {
+            groups.add(None, labels.clone(), sums);
+            continue;
+        }
         let head = Head::read(&row)?;
         if !on_calendar(query, &head, labels) {
             continue;
@@ -462,7 +478,7 @@ async fn sum_points(
             GroupKey::Label(name) => head.label(name, labels.next().and_then(Option::as_ref)),
             GroupKey::Type | GroupKey::Time => Some(Value::String(head.frame_type.clone())),
         });
-        groups.add(by_time.then_some(head.period), values.collect(), &row)?;
+        groups.add(by_time.then_some(head.period), values.collect(), sums);
     }
     Ok(groups)
 }
