@@ -91,6 +91,9 @@ impl<T> Context<T> for Result<T, DbErr> {
     }
 }
 
+/// A transaction on the state database.
+pub type Transaction = DatabaseTransaction;
+
 /// A pool of connections to the state database.
 #[derive(Debug, Clone)]
 pub struct Database {
@@ -165,7 +168,7 @@ impl Database {
     ///
     /// # Errors
     /// A database that cannot be reached or stays locked.
-    pub async fn begin(&self) -> Result<DatabaseTransaction, StateError> {
+    pub async fn begin(&self) -> Result<Transaction, StateError> {
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
@@ -180,7 +183,7 @@ impl Database {
     ///
     /// # Errors
     /// A database that cannot be reached.
-    pub async fn snapshot(&self) -> Result<DatabaseTransaction, StateError> {
+    pub async fn snapshot(&self) -> Result<Transaction, StateError> {
         let isolation_level = match self.pool.get_database_backend() {
             DatabaseBackend::Sqlite => None,
             _ => Some(IsolationLevel::RepeatableRead),

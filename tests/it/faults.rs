@@ -246,3 +246,49 @@ async fn a_state_folder_that_cannot_be_used_is_named() {
     let error = Database::connect(&config.database).await.unwrap_err().to_string();
     assert!(error.contains("[database] connection") && error.contains("file/state"), "{error}");
 }
+
+#[tokio::test]
+async fn a_scope_that_was_moved_meanwhile_stays_where_it_was_put() {
+    let url = fake(two_scopes(|query| {
+        if query.contains("\"a\"") { vector(&[("a", "1")]) } else { vector(&[("b", "1")]) }
+    }))
+    .await;
+    let app = app(&url).await;
+    app.rate().await;
+    // As a reset that comes while a period is stored.
+    let reset =
+        "UPDATE cloudkitty_storage_states SET last_processed_timestamp = '2026-10-31 21:00:00'";
+    let connection = app.database.connection();
+    connection
+        .execute_unprepared(
+            "UPDATE cloudkitty_storage_states SET last_processed_timestamp = '2026-11-01 00:00:00'",
+        )
+        .await
+        .unwrap();
+    let trigger =
+        format!("CREATE TRIGGER reset AFTER INSERT ON ratekitty_points BEGIN {reset}; END");
+    connection.execute_unprepared(&trigger).await.unwrap();
+    assert_eq!(app.rate().await.failed, 2);
+    let scopes = app.get("/v2/scope").await.json();
+    assert_eq!(scopes["results"][0]["last_processed_timestamp"], "2026-10-31T21:00:00+00:00");
+    // Then it is rated from there, and nothing counts twice.
+    connection.execute_unprepared("DROP TRIGGER reset").await.unwrap();
+    assert_eq!(app.rate().await.failed, 0);
+    assert_eq!(points(&app).await, 2 * 4);
+}
+
+#[tokio::test]
+async fn different_skip_expressions_for_one_type_are_refused() {
+    let metrics = "metrics:\n  a: {unit: u, alt_name: t, skip_datapoints_expression: 'True'}\n  b: {unit: u, alt_name: t}\n";
+    let app = TestApp::with_prometheus(NOW, "http://127.0.0.1:1", "", metrics).await;
+    let error = app.try_pipeline().err().unwrap().to_string();
+    assert!(error.contains("type `t` have different"), "{error}");
+}
+
+#[tokio::test]
+async fn too_many_values_are_the_clients_mistake() {
+    let app = app("http://127.0.0.1:1").await;
+    let answer = app.get(&format!("/v2/scope?scope_id={}", ",x".repeat(2_000))).await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.text.contains("at most 1000"));
+}

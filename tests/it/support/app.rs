@@ -12,7 +12,7 @@ use ratekitty::{
     collector,
     config::{Config, Place, Sources, metrics_yml},
     fetcher,
-    processor::{Outcome, Pipeline, Progress},
+    processor::{Outcome, Pipeline, Progress, UnsupportedExpression},
     state::{Database, schema},
     storage::{self, Storage},
     time::ManualClock,
@@ -86,6 +86,11 @@ impl TestApp {
 
     /// The processor.
     pub fn pipeline(&self) -> Arc<Pipeline> {
+        Arc::new(self.try_pipeline().unwrap())
+    }
+
+    /// The processor, or why there is none.
+    pub fn try_pipeline(&self) -> Result<Pipeline, UnsupportedExpression> {
         let conf = &self.config.collect;
         let metrics = metrics_yml::read(&conf.metrics_conf, &conf.scope_key).unwrap();
         let stages = (
@@ -95,7 +100,7 @@ impl TestApp {
         );
         let clock = Arc::new(self.clock.clone());
         let database = self.database.clone();
-        Arc::new(Pipeline::new(&self.config, metrics, stages, database, clock).unwrap())
+        Pipeline::new(&self.config, metrics, stages, database, clock)
     }
 
     /// Rates everything that is due.
