@@ -20,12 +20,12 @@ use ratekitty::{
     config::{Config, Place, Sources, metrics_yml},
     state::Database,
     storage::{Page, Selection},
-    time::{Period, seconds},
+    time::{Clock, Period, RealClock, seconds},
 };
 use sea_orm::ConnectionTrait;
 use serde::Deserialize;
 
-use crate::support::TestApp;
+use crate::support::{Prometheus, TestApp};
 
 const METRICS: &str = "metrics:\n  instance:\n    unit: instance\n    groupby: [id]\n";
 const NOW: &str = "2026-11-01T03:00:00Z";
@@ -291,4 +291,73 @@ async fn too_many_values_are_the_clients_mistake() {
     let answer = app.get(&format!("/v2/scope?scope_id={}", ",x".repeat(2_000))).await;
     assert_eq!(answer.status, 400);
     assert!(answer.text.contains("at most 1000"));
+}
+
+/// A Prometheus behind TLS and a password.
+#[tokio::test]
+async fn tls_and_password_are_used_as_configured() {
+    const PASSWORD: &str = "pa:ss \"word";
+    // That of `PASSWORD`, by bcrypt.
+    const HASH: &str = "$2b$04$EWgAq/yuH/ewU.DIv7UesuC9xyUWNGr2njzt7iSRrsfghHtIH6dvO";
+    let dir = tempfile::tempdir().unwrap();
+    let certificate = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    std::fs::write(&cert, certificate.cert.pem()).unwrap();
+    std::fs::write(&key, certificate.signing_key.serialize_pem()).unwrap();
+    let web = format!(
+        "tls_server_config: {{cert_file: {}, key_file: {}}}\nbasic_auth_users: {{rater: '{HASH}'}}\n",
+        cert.display(),
+        key.display()
+    );
+    let now = RealClock.now().timestamp();
+    let sample =
+        format!("# TYPE scope_info gauge\nscope_info{{project_id=\"p\"}} 1 {now}\n# EOF\n");
+    let prometheus = Prometheus::start_with(&sample, &web).await;
+    let scopes = async |options: &str| {
+        let conf = format!("wait_periods = 1\n[fetcher_prometheus]\n{options}");
+        let app = TestApp::with_prometheus(NOW, &prometheus.url, &conf, METRICS).await;
+        app.pipeline().fetcher.scopes().await.map_err(|error| error.to_string())
+    };
+    let cert = format!("cafile = {}\n", cert.display());
+    let login = format!("prometheus_user = rater\nprometheus_password = {PASSWORD}\n");
+    assert_eq!(scopes(&format!("{cert}{login}")).await, Ok(vec!["p".to_owned()]));
+    assert_eq!(scopes(&format!("insecure = true\n{login}")).await, Ok(vec!["p".to_owned()]));
+    let error = scopes(&login).await.unwrap_err();
+    assert!(
+        error.contains("cannot reach Prometheus") && error.to_lowercase().contains("certificate"),
+        "{error}"
+    );
+    // A file of certificate authorities is trusted alone, also beside `insecure`.
+    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let path = dir.path().join("other.pem");
+    std::fs::write(&path, other.cert.pem()).unwrap();
+    let error = scopes(&format!("insecure = true\ncafile = {}\n{login}", path.display()))
+        .await
+        .unwrap_err();
+    assert!(error.contains("cannot reach Prometheus"), "{error}");
+    let error = scopes(&format!("{cert}prometheus_user = rater\nprometheus_password = wrong\n"))
+        .await
+        .unwrap_err();
+    assert!(error.contains("HTTP status 401") && !error.contains("wrong"), "{error}");
+    let error = scopes(&cert).await.unwrap_err();
+    assert!(error.contains("HTTP status 401"), "{error}");
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_not_waited_for() {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("http://{}/api/v1", listener.local_addr().unwrap());
+    // Takes connections and says nothing.
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((socket, _)) = listener.accept().await {
+            kept.push(socket);
+        }
+    });
+    let conf = "wait_periods = 1\n[fetcher_prometheus]\ntimeout = 0.2";
+    let app = TestApp::with_prometheus(NOW, &url, conf, METRICS).await;
+    let begin = std::time::Instant::now();
+    let error = app.pipeline().fetcher.scopes().await.unwrap_err().to_string();
+    assert!(error.contains("cannot reach Prometheus") && error.contains("timed out"), "{error}");
+    assert!(begin.elapsed().as_secs() < 5);
 }
