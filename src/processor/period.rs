@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures::{StreamExt, TryStreamExt, stream};
 use tracing::info;
 
-use super::{Pipeline, skip_expr::Skip};
+use super::{Pipeline, skip_expr::EvalError};
 use crate::{
     collector::CollectError,
     config::metrics_yml::MetricDefinition,
@@ -39,6 +39,9 @@ pub enum PeriodError {
     /// The points have no prices.
     #[error("cannot rate: {0}")]
     Rating(#[from] RatingError),
+    /// It cannot be told which points to store.
+    #[error(transparent)]
+    Skip(#[from] EvalError),
     /// They are not stored.
     #[error("cannot store the dataframe: {0}")]
     Storage(#[from] StorageError),
@@ -70,7 +73,7 @@ impl Pipeline {
             let rated = modules.rate(&mut frame);
             *rater = Some(modules);
             rated?;
-            self.drop_skipped(&mut frame);
+            self.drop_skipped(&mut frame)?;
         }
         let points = frame.len();
         // Also without points: what an earlier try may have left must go.
@@ -103,11 +106,21 @@ impl Pipeline {
         Ok(frame)
     }
 
-    fn drop_skipped(&self, frame: &mut DataFrame) {
-        frame.retain(|frame_type, _| {
+    /// Drops the rated points that are not to be stored.
+    fn drop_skipped(&self, frame: &mut DataFrame) -> Result<(), EvalError> {
+        let mut failed = None;
+        frame.retain(|frame_type, point| {
             let definition =
                 self.metrics.iter().find(|(metric, _)| metric.frame_type == frame_type);
-            !matches!(definition, Some((_, Skip::All)))
+            let skipped = definition.map_or(Ok(false), |(_, skip)| skip.skips(point));
+            skipped.map_or_else(
+                |error| {
+                    failed = Some(error);
+                    true
+                },
+                |skipped| !skipped,
+            )
         });
+        failed.map_or(Ok(()), Err)
     }
 }

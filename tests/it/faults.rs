@@ -361,3 +361,21 @@ async fn a_slow_answer_is_not_waited_for() {
     assert!(error.contains("cannot reach Prometheus") && error.contains("timed out"), "{error}");
     assert!(begin.elapsed().as_secs() < 5);
 }
+
+#[tokio::test]
+async fn skipped_points_are_not_stored() {
+    let url = fake(two_scopes(|query| {
+        if query.contains("\"a\"") { vector(&[("a", "0")]) } else { vector(&[("b", "1")]) }
+    }))
+    .await;
+    let rate = async |expression: &str| {
+        let metrics = format!("{METRICS}    skip_datapoints_expression: '{expression}'\n");
+        let app = TestApp::with_prometheus(NOW, &url, "wait_periods = 1", &metrics).await;
+        (app.rate().await.failed, points(&app).await, app.get("/v2/scope").await.status.as_u16())
+    };
+    let free = r#"datapoint.get("vol", {}).get("qty", 0) == 0"#;
+    assert_eq!(rate(free).await, (0, 2, 200));
+    assert_eq!(rate("True").await, (0, 0, 200));
+    // What raises in Python fails the scope, and nothing of it is stored.
+    assert_eq!(rate(r#"datapoint["nothing"]"#).await, (2, 0, 404));
+}

@@ -89,16 +89,13 @@ fn missing_options_say_what_to_write() {
         error.contains("[fetcher] backend = `keystone` is not known; known fetchers: prometheus"),
         "{error}"
     );
-    let expression = "metrics:\n  m: {unit: u, skip_datapoints_expression: 'datapoint == 1'}\n";
+    let expression = "metrics:\n  m: {unit: u, skip_datapoints_expression: 'datapoint.qty == 1'}\n";
     std::fs::write(&metrics, expression).unwrap();
     let url = "prometheus_url = http://127.0.0.1:1/api/v1";
     let error = run(&format!(
         "{base}[fetcher_prometheus]\nmetric = m\n{url}\n[collector_prometheus]\n{url}\n"
     ));
-    assert!(
-        error.contains("skip_datapoints_expression `datapoint == 1` is not supported"),
-        "{error}"
-    );
+    assert!(error.contains("the attribute `qty` at character 1 is not supported"), "{error}");
 }
 
 #[test]

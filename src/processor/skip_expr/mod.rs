@@ -1,0 +1,90 @@
+//! `skip_datapoints_expression`: which rated points are not stored.
+//!
+//! The reference evaluates the text as Python, over a dictionary `datapoint`:
+//!
+//! ```text
+//! {"vol": {"unit": ..., "qty": ...}, "rating": {"price": ...},
+//!  "groupby": {...}, "metadata": {...}}
+//! ```
+//!
+//! Here it is parsed with Python's grammar at the start ([`parse`]) and
+//! evaluated natively for each point ([`eval`]); nothing else of Python can be
+//! reached. Understood are literals, `datapoint`, item and `.get` access,
+//! comparisons, `in`, `is`, `and`, `or`, `not`, `+ - * /`, the conditional
+//! expression, `len str int float abs`, and `startswith endswith lower upper
+//! strip` of text. Anything else is refused with its place in the expression,
+//! since points that should not be billed must not be stored by mistake.
+
+mod eval;
+mod parse;
+
+use crate::dataframe::DataPoint;
+
+pub use eval::EvalError;
+use eval::truth;
+use parse::Node;
+
+/// Why an expression is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum UnsupportedExpression {
+    /// It is no Python expression.
+    #[error("skip_datapoints_expression `{expression}` is no expression: {problem}")]
+    Syntax {
+        /// The expression.
+        expression: String,
+        /// What the parser says.
+        problem: String,
+    },
+    /// A part of it is not understood.
+    #[error(
+        "skip_datapoints_expression `{expression}`: {problem} at character {place} is not supported"
+    )]
+    Part {
+        /// The expression.
+        expression: String,
+        /// The part.
+        problem: String,
+        /// Where it begins, counted from 1.
+        place: usize,
+    },
+    /// Metrics that make one type of data points have different ones.
+    #[error(
+        "the metrics that make data points of type `{0}` have different skip_datapoints_expressions"
+    )]
+    Several(String),
+}
+
+/// An expression, ready to be evaluated.
+#[derive(Debug, Clone)]
+pub struct Skip {
+    text: String,
+    node: Node,
+}
+
+impl PartialEq for Skip {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Skip {
+    /// Reads an expression.
+    ///
+    /// # Errors
+    /// What is no expression, and what is not understood of it.
+    pub fn parse(text: &str) -> Result<Self, UnsupportedExpression> {
+        Ok(Self { text: text.to_owned(), node: parse::parse(text)? })
+    }
+
+    /// Whether a rated point is not to be stored.
+    ///
+    /// # Errors
+    /// What raises in Python, too: a key that is not there, operands that do
+    /// not go together.
+    pub fn skips(&self, point: &DataPoint) -> Result<bool, EvalError> {
+        Ok(truth(&eval::eval(&self.node, point)?))
+    }
+}
+
+#[cfg(test)]
+mod tests;
