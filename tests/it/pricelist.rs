@@ -187,4 +187,8 @@ async fn a_change_of_price_leaves_periods_before_it_alone() {
         ("15.00".into(), "0.00".into())
     );
     assert_eq!(import(&app, "hashmap: {services: []}", false).await, Vec::<String>::new());
+    // Back again, in another group: not beside what held before.
+    import(&app, &list("mappings: [{type: flat, cost: 7, group: h}]"), false).await;
+    let prices = (price(&app, before).await, price(&app, after).await);
+    assert_eq!(prices, ("15.00".into(), "7.00".into()));
 }

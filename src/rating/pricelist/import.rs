@@ -210,7 +210,6 @@ impl Importer<'_> {
                     && row.tenant_id == mapping.tenant_id
                     // What the file leaves open was decided when it was first imported.
                     && mapping.start.is_none_or(|start| start == row.start)
-
                     && row.end == mapping.end
                     && mapping.name.as_ref().is_none_or(|name| *name == row.name)
                     && row.description == mapping.description
@@ -229,13 +228,15 @@ impl Importer<'_> {
             .cloned()
             .collect();
         for (mapping, group) in added {
-            // Whatever its group: both would count in the time before.
-            let replaces = gone.iter().any(|row| {
-                row.tenant_id == mapping.tenant_id
+            // Where there is a price, or was one, a further one begins now, of
+            // whatever group it is: both would count in the time before.
+            let priced = self.rows.mappings.iter().any(|row| {
+                row.parent == parent
+                    && row.tenant_id == mapping.tenant_id
                     && row.value.as_deref().unwrap_or("") == mapping.value.as_deref().unwrap_or("")
             });
-            let lasts = mapping.end.is_none_or(|end| end > self.now);
-            let start = mapping.start.unwrap_or(if replaces && lasts { now } else { ALWAYS });
+            let lasts = mapping.end.is_none_or(|end| end > now);
+            let start = mapping.start.unwrap_or(if priced && lasts { now } else { ALWAYS });
             self.changes.push(Change::Add(format!(
                 "{place}: {}{}",
                 show_mapping(mapping),

@@ -7,9 +7,10 @@
 //! A price holds for periods that begin from its `start` on. Rating lags behind
 //! the clock, so a change of price must not take the old price away from periods
 //! that are still to be rated: what is gone from the file, or replaced by
-//! something without a `start`, ends with the import, and what replaces it begins
-//! there. What is new and has no `start` holds since ever. Mappings that have
-//! ended are history and left alone, in the file or not.
+//! something without a `start`, ends with the import, and what is priced further
+//! without a `start` begins there. What had no price before, and has no `start`,
+//! holds since ever. Mappings that have ended are history and left alone, in the
+//! file or not.
 //!
 //! ```yaml
 //! modules:
@@ -137,7 +138,7 @@ pub struct Mapping {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant_id: Option<String>,
     /// First instant at which it holds, local time. When left out: the time of
-    /// the import if it takes the place of another one, else since ever.
+    /// the import if its value has a price already, or had one, else since ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<NaiveDateTime>,
     /// First instant at which it no longer holds, local time.
