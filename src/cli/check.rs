@@ -7,6 +7,7 @@ use crate::{
     api, collector,
     config::{Config, metrics_yml},
     fetcher,
+    processor::Skip,
     rating::AVAILABLE,
     state::{Database, modules, schema},
     storage,
@@ -58,6 +59,13 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     for warning in metrics.iter().flat_map(|conf| &conf.warnings) {
         answer(format_args!("note  metrics file: {warning}"))?;
     }
+
+    let expressions = metrics.iter().flat_map(|conf| &conf.metrics);
+    let expressions = expressions.filter_map(|metric| metric.skip_datapoints_expression.as_ref());
+    let default = &config.orchestrator.skip_datapoints_expression;
+    let mut texts = expressions.chain([default]);
+    let skips = texts.try_fold(0, |count, text| Skip::parse(text).map(|_| count + 1));
+    report.line("skip expressions", skips, |count| format!("{count} understood"))?;
 
     let database = report.line(
         "state database",

@@ -144,6 +144,7 @@ fn a_failed_scope_makes_exit_code_1() {
     assert_eq!(output.status.code(), Some(1));
     assert!(
         stdout.contains("ok    metrics file")
+            && stdout.contains("ok    skip expressions: 1 understood")
             && stdout.contains("FAIL  scopes")
             && stdout.contains("FAIL  usage"),
         "{stdout}"
