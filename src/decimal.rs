@@ -114,7 +114,6 @@ impl Decimal {
     fn parse_in(context: &Context, text: &str) -> Result<Self, DecimalError> {
         let mut context = context.clone();
         let text = text.trim();
-        // The library reads `1_0` no more than `1 0`, but takes NaN payloads.
         let value = context.parse(text).map_err(|_| DecimalError::Syntax(clip(text)))?;
         Self::checked(value, text)
     }

@@ -30,7 +30,7 @@ pub(super) async fn database(config: &Config) -> anyhow::Result<Database> {
 
 /// The four stages over a database.
 pub(super) fn pipeline(config: &Config, database: &Database) -> anyhow::Result<Pipeline> {
-    // Everything is checked before anything is asked.
+    // Everything is checked before a peer is asked.
     let metrics = metrics_yml::read(&config.collect.metrics_conf, &config.collect.scope_key)?;
     for warning in &metrics.warnings {
         warn!("{}: {warning}", config.collect.metrics_conf.display());

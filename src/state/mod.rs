@@ -175,9 +175,7 @@ impl Database {
         };
         self.pool.begin_with_options(options).await.to("begin a transaction")
     }
-}
 
-impl Database {
     /// Begins a transaction that only reads: all its reads see the same state,
     /// whatever is written meanwhile.
     ///

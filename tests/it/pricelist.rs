@@ -3,7 +3,7 @@
 use ratekitty::{
     dataframe::{DataFrame, DataPoint, Labels},
     decimal::Decimal,
-    rating::{RatingModule, hashmap::Rules, pricelist::PriceList},
+    rating::{Rater, RatingModule, hashmap::Rules, pricelist::PriceList},
     state::rating_rules,
     time::{Period, seconds},
 };
@@ -191,4 +191,37 @@ async fn a_change_of_price_leaves_periods_before_it_alone() {
     import(&app, &list("mappings: [{type: flat, cost: 7, group: h}]"), false).await;
     let prices = (price(&app, before).await, price(&app, after).await);
     assert_eq!(prices, ("15.00".into(), "7.00".into()));
+}
+
+#[tokio::test]
+async fn an_import_is_seen_whole_or_not_at_all() {
+    let app = TestApp::new("2026-11-01T00:00:00Z", "", "").await;
+    let list = |rules: &str| {
+        format!(
+            "modules: {{hashmap: {{enabled: true}}}}\nhashmap:\n  services:\n    - name: s\n      {rules}\n"
+        )
+    };
+    // The same price, once of the service and once of a label's value.
+    let lists = [
+        list("mappings: [{type: flat, cost: 10, group: g}]"),
+        list("fields: [{name: f, mappings: [{value: x, type: flat, cost: 10, group: g}]}]"),
+    ];
+    import(&app, &lists[0], false).await;
+    let database = app.database.clone();
+    let importer = tokio::spawn(async move {
+        for number in 1..80 {
+            let list = PriceList::parse(&lists[number % 2]).unwrap();
+            list.import(&database, now(), false).await.unwrap();
+        }
+    });
+    let at = "2026-11-02T00:00:00".parse().unwrap();
+    while !importer.is_finished() {
+        let rater = Rater::new(app.database.clone()).scope("p1", at, None).await.unwrap();
+        let mut frame = DataFrame::new(Period::starting(seconds(0), 3_600));
+        let labels = json!({"f": "x"}).as_object().unwrap().clone();
+        frame.add("s", [DataPoint::new("u".into(), Decimal::one(), labels, Labels::new())]);
+        rater.rate(&mut frame).unwrap();
+        assert_eq!(frame.usage[0].1[0].price, Decimal::from(10));
+    }
+    importer.await.unwrap();
 }
