@@ -18,7 +18,7 @@ pub const REVISIONS: [(&str, &str); 4] = [
 ];
 
 /// Version of our own tables.
-const OWN_VERSION: i64 = 1;
+const OWN_VERSION: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS cloudkitty_storage_states (
@@ -156,6 +156,44 @@ CREATE TABLE IF NOT EXISTS ratekitty_points (
 ) WITHOUT ROWID;
 ";
 
+/// Changes to our own tables, by the version that they lead to.
+const OWN_STEPS: &[(i64, &str)] = &[(
+    2,
+    "
+ALTER TABLE ratekitty_dataframes ADD COLUMN store VARCHAR(64) NOT NULL DEFAULT 'sql';
+ALTER TABLE ratekitty_dataframes ADD COLUMN appended BOOLEAN NOT NULL DEFAULT FALSE;
+ALTER TABLE ratekitty_dataframes ADD COLUMN stream_id INTEGER;
+ALTER TABLE ratekitty_dataframes ADD COLUMN stream_offset BIGINT;
+CREATE INDEX ratekitty_dataframes_stream ON ratekitty_dataframes (stream_id, begin_epoch);
+CREATE TABLE ratekitty_streams (
+  id INTEGER NOT NULL PRIMARY KEY,
+  store VARCHAR(64) NOT NULL,
+  label VARCHAR(32) NOT NULL UNIQUE,
+  scope_key VARCHAR(255) NOT NULL,
+  scope_id VARCHAR(256) NOT NULL,
+  appended BOOLEAN NOT NULL,
+  uneven BOOLEAN NOT NULL,
+  period_seconds BIGINT NOT NULL,
+  first_epoch BIGINT NOT NULL,
+  last_epoch BIGINT NOT NULL,
+  points BIGINT NOT NULL,
+  pending_points BIGINT,
+  digest VARCHAR(64) NOT NULL
+);
+CREATE INDEX ratekitty_streams_scope ON ratekitty_streams (store, scope_key, scope_id);
+CREATE TABLE ratekitty_superseded (
+  id INTEGER NOT NULL PRIMARY KEY,
+  store VARCHAR(64) NOT NULL,
+  stream_id INTEGER REFERENCES ratekitty_streams (id),
+  scope_key VARCHAR(255) NOT NULL,
+  scope_id VARCHAR(256) NOT NULL,
+  from_ns BIGINT NOT NULL,
+  to_ns BIGINT NOT NULL
+);
+CREATE INDEX ratekitty_superseded_stream ON ratekitty_superseded (store, stream_id);
+",
+)];
+
 /// What `dbsync upgrade` did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Upgrade {
@@ -214,7 +252,21 @@ pub async fn upgrade(database: &Database) -> Result<Upgrade, StateError> {
         let insert = statement(&transaction, &insert, [revision.into()]);
         transaction.execute_raw(insert).await.to(action)?;
     }
-    let insert = "INSERT OR IGNORE INTO ratekitty_schema (version) VALUES (?)";
+    let found = versions(&transaction, "ratekitty_schema", "version").await?;
+    let found: i64 = found.first().map_or(Ok(1), |text| text.parse()).map_err(|_| {
+        let value = found.join(", ");
+        StateError::BadValue { column: "ratekitty_schema.version", value }
+    })?;
+    for (_, step) in OWN_STEPS.iter().filter(|(version, _)| *version > found) {
+        for sql in step.split(";\n").filter(|sql| !sql.trim().is_empty()) {
+            transaction.execute_unprepared(sql).await.to(action)?;
+        }
+    }
+    if found > OWN_VERSION {
+        return Err(unknown_own_version(&found.to_string()));
+    }
+    transaction.execute_unprepared("DELETE FROM ratekitty_schema").await.to(action)?;
+    let insert = "INSERT INTO ratekitty_schema (version) VALUES (?)";
     let insert = statement(&transaction, insert, [OWN_VERSION.into()]);
     transaction.execute_raw(insert).await.to(action)?;
     transaction.commit().await.to(action)?;
@@ -259,10 +311,13 @@ pub async fn check(database: &Database) -> Result<(), StateError> {
     }
     let own = versions(connection, "ratekitty_schema", "version").await?;
     if own != [OWN_VERSION.to_string()] {
-        return Err(StateError::Schema(format!(
-            "its own tables are of version {}, this program needs {OWN_VERSION}",
-            own.join(", ")
-        )));
+        return Err(unknown_own_version(&own.join(", ")));
     }
     Ok(())
+}
+
+fn unknown_own_version(found: &str) -> StateError {
+    StateError::Schema(format!(
+        "its own tables are of version {found}, this program needs {OWN_VERSION}"
+    ))
 }

@@ -3,6 +3,8 @@
 //! `DataFrame → backend`; the API asks back through the same trait. Every
 //! backend passes the suite in `tests/it/storage.rs`.
 
+mod groups;
+mod heads;
 pub mod sql;
 
 use std::sync::Arc;

@@ -24,6 +24,9 @@ use tokio::sync::Semaphore;
 use super::{GroupKey, Page, Retrieved, Selection, Storage, StorageError, Totals};
 use crate::{dataframe::DataFrame, state::Database};
 
+/// Name of this store in the rows of its heads.
+pub(super) const STORE: &str = "sql";
+
 /// Reads that run at the same time. More wait for their turn, so that they do
 /// not take all connections from the processor and from small questions.
 const READS_AT_ONCE: usize = 4;

@@ -1,29 +1,21 @@
 //! Writing: every call is one transaction.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, Value as SqlValue};
 
-use super::{SqlStorage, series::Identity};
+use super::{STORE, SqlStorage, series::Identity};
 use crate::{
-    dataframe::{DataFrame, DataPoint, python_str},
-    decimal::Total,
+    dataframe::DataFrame,
     state::{Context, placeholders, statement},
-    storage::StorageError,
+    storage::{
+        StorageError,
+        heads::{Block, Place, blocks_of, scopes_of, sorted_blocks},
+    },
     time::{Period, local},
 };
 
 /// Points written in one statement: five values each, and SQLite takes 32,766.
 const BATCH: usize = 2_000;
-
-/// The points of one row of `ratekitty_dataframes`.
-struct Block<'a> {
-    scope_id: &'a str,
-    frame_type: &'a str,
-    period: Period,
-    points: Vec<&'a DataPoint>,
-}
 
 impl SqlStorage {
     pub(super) async fn write_replacing(
@@ -31,45 +23,13 @@ impl SqlStorage {
         scope_id: &str,
         frame: &DataFrame,
     ) -> Result<(), StorageError> {
-        let blocks = frame
-            .usage
-            .iter()
-            .map(|(frame_type, points)| Block {
-                scope_id,
-                frame_type,
-                period: frame.period,
-                points: points.iter().collect(),
-            })
-            .collect();
+        let blocks = blocks_of(scope_id, frame);
         self.write(Some((scope_id, frame.period)), blocks).await
     }
 
     pub(super) async fn write_beside(&self, frames: &[DataFrame]) -> Result<(), StorageError> {
-        let mut scopes: Vec<(Vec<String>, &DataFrame)> = Vec::new();
-        for frame in frames {
-            let points = frame.usage.iter().flat_map(|(_, points)| points);
-            let names = points.map(|point| match point.label(&self.scope_key) {
-                Some(scope) => python_str(scope),
-                None => String::new(),
-            });
-            scopes.push((names.collect(), frame));
-        }
-        let mut blocks: BTreeMap<(Period, &str, &str), Vec<&DataPoint>> = BTreeMap::new();
-        for (names, frame) in &scopes {
-            let points = frame.usage.iter().flat_map(|(frame_type, points)| {
-                points.iter().map(move |point| (frame_type, point))
-            });
-            for (name, (frame_type, point)) in names.iter().zip(points) {
-                blocks.entry((frame.period, name, frame_type)).or_default().push(point);
-            }
-        }
-        let blocks = blocks.into_iter().map(|((period, scope_id, frame_type), points)| Block {
-            scope_id,
-            frame_type,
-            period,
-            points,
-        });
-        self.write(None, blocks.collect()).await
+        let scopes = scopes_of(frames, &self.scope_key);
+        self.write(None, sorted_blocks(frames, &scopes)).await
     }
 
     async fn write(
@@ -84,9 +44,11 @@ impl SqlStorage {
         let identities = points.collect::<Result<Vec<_>, StorageError>>()?;
         let transaction = self.database.begin().await?;
         if let Some((scope_id, period)) = replaced {
-            let sql = "DELETE FROM ratekitty_dataframes WHERE scope_key = ? AND scope_id = ? \
-                       AND begin_epoch = ? AND end_epoch = ?";
+            let sql = "DELETE FROM ratekitty_dataframes WHERE store = ? AND appended = ? \
+                       AND scope_key = ? AND scope_id = ? AND begin_epoch = ? AND end_epoch = ?";
             let values = [
+                STORE.into(),
+                false.into(),
                 self.scope_key.as_str().into(),
                 scope_id.into(),
                 period.begin.timestamp().into(),
@@ -96,9 +58,15 @@ impl SqlStorage {
             transaction.execute_raw(delete).await.to("replace a period")?;
         }
         let ids = self.series_ids(&transaction, &identities).await?;
+        let place = Place {
+            store: STORE,
+            scope_key: &self.scope_key,
+            appended: replaced.is_none(),
+            stream: None,
+        };
         let mut identities = identities.iter();
         for block in &blocks {
-            let dataframe = self.write_head(&transaction, block).await?;
+            let dataframe = place.write_head(&transaction, block).await?;
             let action = "write data points";
             let mut rows = block.points.iter().zip(identities.by_ref()).enumerate();
             loop {
@@ -133,34 +101,6 @@ impl SqlStorage {
         Ok(())
     }
 
-    async fn write_head(
-        &self,
-        transaction: &impl ConnectionTrait,
-        block: &Block<'_>,
-    ) -> Result<i64, StorageError> {
-        let action = "write a dataframe";
-        let qty: Total = block.points.iter().map(|point| point.qty).sum();
-        let price: Total = block.points.iter().map(|point| point.price).sum();
-        let sql = "INSERT INTO ratekitty_dataframes \
-                   (begin_epoch, end_epoch, utc_offset, scope_key, scope_id, type, points, qty, price) \
-                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id";
-        let values = [
-            block.period.begin.timestamp().into(),
-            block.period.end.timestamp().into(),
-            local(block.period.begin).offset().local_minus_utc().into(),
-            self.scope_key.as_str().into(),
-            block.scope_id.into(),
-            block.frame_type.into(),
-            i64::try_from(block.points.len()).unwrap_or(i64::MAX).into(),
-            qty.value().to_string().into(),
-            price.value().to_string().into(),
-        ];
-        let row = transaction.query_one_raw(statement(transaction, sql, values)).await;
-        let row = row.to(action)?;
-        let row = row.ok_or_else(|| StorageError::Damaged("a dataframe without id".into()))?;
-        Ok(row.try_get("", "id").to(action)?)
-    }
-
     pub(super) async fn forget(
         &self,
         scope_id: &str,
@@ -169,8 +109,10 @@ impl SqlStorage {
     ) -> Result<(), StorageError> {
         let connection = self.database.connection();
         let sql = "DELETE FROM ratekitty_dataframes \
-                   WHERE scope_key = ? AND scope_id = ? AND begin_epoch >= ? AND begin_epoch < ?";
+                   WHERE store = ? AND scope_key = ? AND scope_id = ? \
+                   AND begin_epoch >= ? AND begin_epoch < ?";
         let values = [
+            STORE.into(),
             self.scope_key.as_str().into(),
             scope_id.into(),
             begin.timestamp().into(),

@@ -1,0 +1,283 @@
+//! Heads: one row of the state database per scope, period and type, with the
+//! number of points and their exact sums. Every backend writes one for each
+//! block of points that it keeps, wherever the points themselves are.
+//!
+//! Heads answer by themselves what asks for type, scope and time only. A head
+//! names its scope under the label that was the scope key when it was written;
+//! where that is another one than now, its points decide.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, FixedOffset};
+use futures::TryStreamExt;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, StreamTrait, Value as SqlValue};
+use serde_json::Value;
+
+use super::{GroupKey, Selection, StorageError, groups::Groups};
+use crate::{
+    dataframe::{DataFrame, DataPoint, python_str},
+    decimal::{Decimal, Total},
+    state::{Context, placeholders, statement},
+    time::{CALENDAR, Period, at_offset, calendar_labels, local, seconds},
+};
+
+const ACTION: &str = "read dataframes";
+
+/// Order of heads, and so of points.
+pub(super) const ORDER: &str = "d.begin_epoch, d.end_epoch, d.scope_id, d.type, d.id";
+
+/// Columns that [`Head::read`] needs.
+pub(super) const HEAD: &str =
+    "d.begin_epoch, d.end_epoch, d.utc_offset, d.scope_key, d.scope_id, d.type";
+
+/// A label and the values that it may have.
+pub(super) type Filter = (String, Vec<String>);
+
+/// A selection, split by who can tell.
+pub(super) struct HeadQuery<'a> {
+    /// Conditions on heads `d`; they let pass what only points can tell.
+    pub sql: String,
+    pub values: Vec<SqlValue>,
+    /// Filters on the label that is the scope key.
+    pub scope: Vec<&'a Filter>,
+    /// Filters on calendar labels, which need the period.
+    pub calendar: Vec<&'a Filter>,
+    /// Filters on other labels.
+    pub labels: Vec<&'a Filter>,
+}
+
+impl<'a> HeadQuery<'a> {
+    /// The heads of `store` among which the selection is.
+    pub fn new(store: &str, selection: &'a Selection, scope_key: &str) -> Self {
+        let mut query = Self {
+            sql: "d.store = ? AND d.begin_epoch >= ? AND d.begin_epoch < ?".to_owned(),
+            values: vec![
+                store.into(),
+                selection.begin.timestamp().into(),
+                selection.end.timestamp().into(),
+            ],
+            scope: Vec::new(),
+            calendar: Vec::new(),
+            labels: Vec::new(),
+        };
+        for filter in &selection.filters {
+            let (key, wanted) = filter;
+            let list = placeholders(wanted.len());
+            match key.as_str() {
+                "type" => query.sql.push_str(&format!(" AND d.type IN ({list})")),
+                key if key == scope_key => {
+                    query.scope.push(filter);
+                    query
+                        .sql
+                        .push_str(&format!(" AND (d.scope_key <> ? OR d.scope_id IN ({list}))"));
+                    query.values.push(scope_key.into());
+                }
+                key if CALENDAR.contains(&key) => {
+                    query.calendar.push(filter);
+                    continue;
+                }
+                _ => {
+                    query.labels.push(filter);
+                    continue;
+                }
+            }
+            query.values.extend(wanted.iter().map(|value| SqlValue::from(value.as_str())));
+        }
+        query
+    }
+
+    /// Whether heads alone tell which points are selected, if all of them are
+    /// under the present scope key.
+    pub fn heads_tell(&self) -> bool {
+        self.calendar.is_empty() && self.labels.is_empty()
+    }
+
+    /// Whether heads alone can tell sums by `keys`, if all of them are under
+    /// the present scope key.
+    pub fn heads_sum(&self, keys: &[&GroupKey], scope_key: &str) -> bool {
+        self.heads_tell()
+            && keys.iter().all(|key| match key {
+                GroupKey::Type | GroupKey::Time => true,
+                GroupKey::Label(name) => *name == scope_key,
+            })
+    }
+
+    /// Sums heads; `None` if one of them cannot tell.
+    pub async fn sum(
+        &self,
+        connection: &DatabaseTransaction,
+        scope_key: &str,
+        keys: &[&GroupKey],
+        by_time: bool,
+    ) -> Result<Option<Groups>, StorageError> {
+        let by_scope = !self.scope.is_empty() || keys.iter().any(|key| **key != GroupKey::Type);
+        let sql =
+            format!("SELECT {HEAD}, d.qty, d.price FROM ratekitty_dataframes d WHERE {}", self.sql);
+        let select = statement(connection, &sql, self.values.clone());
+        let mut rows = connection.stream_raw(select).await.to(ACTION)?;
+        let mut groups = Groups::default();
+        while let Some(row) = rows.try_next().await.to(ACTION)? {
+            let head = Head::read(&row)?;
+            if by_scope && head.scope_key != scope_key {
+                return Ok(None);
+            }
+            let values = keys.iter().map(|key| match key {
+                GroupKey::Type => Some(Value::String(head.frame_type.clone())),
+                _ if head.scope_id.is_empty() => None,
+                _ => Some(Value::String(head.scope_id.clone())),
+            });
+            let sums = (decimal(&row, "qty")?, decimal(&row, "price")?);
+            groups.add(by_time.then_some(head.period), values.collect(), sums);
+        }
+        Ok(Some(groups))
+    }
+}
+
+/// A row of `ratekitty_dataframes`.
+pub(super) struct Head {
+    pub period: Period,
+    pub utc_offset: i32,
+    pub scope_key: String,
+    pub scope_id: String,
+    pub frame_type: String,
+}
+
+impl Head {
+    pub fn read(row: &QueryResult) -> Result<Self, StorageError> {
+        let epoch = |name| row.try_get::<i64>("", name).to(ACTION);
+        Ok(Self {
+            period: Period {
+                begin: seconds(epoch("begin_epoch")?),
+                end: seconds(epoch("end_epoch")?),
+            },
+            utc_offset: row.try_get("", "utc_offset").to(ACTION)?,
+            scope_key: row.try_get("", "scope_key").to(ACTION)?,
+            scope_id: row.try_get("", "scope_id").to(ACTION)?,
+            frame_type: row.try_get("", "type").to(ACTION)?,
+        })
+    }
+
+    /// Begin of the period in the zone in which it was written.
+    pub fn begin(&self) -> DateTime<FixedOffset> {
+        at_offset(self.period.begin, self.utc_offset)
+    }
+
+    /// A label as the series has it, or else from the calendar.
+    pub fn label(&self, name: &str, of_series: Option<&Value>) -> Option<Value> {
+        of_series.cloned().or_else(|| {
+            if !CALENDAR.contains(&name) {
+                return None;
+            }
+            let mut labels = calendar_labels(self.begin()).into_iter();
+            labels.find(|(known, _)| *known == name).map(|(_, value)| Value::String(value))
+        })
+    }
+}
+
+/// A number, which is kept as text.
+pub(super) fn decimal(row: &QueryResult, name: &str) -> Result<Decimal, StorageError> {
+    let text: String = row.try_get("", name).to(ACTION)?;
+    text.parse().map_err(|error| StorageError::Damaged(format!("{name}: {error}")))
+}
+
+/// Points of one scope, period and type that are kept together.
+pub(super) struct Block<'a> {
+    pub scope_id: &'a str,
+    pub frame_type: &'a str,
+    pub period: Period,
+    pub points: Vec<&'a DataPoint>,
+}
+
+/// The blocks of a frame whose points are all of one scope.
+pub(super) fn blocks_of<'a>(scope_id: &'a str, frame: &'a DataFrame) -> Vec<Block<'a>> {
+    let blocks = frame.usage.iter().map(|(frame_type, points)| Block {
+        scope_id,
+        frame_type,
+        period: frame.period,
+        points: points.iter().collect(),
+    });
+    blocks.collect()
+}
+
+/// Sorts points of any scopes into blocks, ordered by period, scope and type.
+/// `scopes` are the names of the points' scopes, by [`scopes_of`].
+pub(super) fn sorted_blocks<'a>(
+    frames: &'a [DataFrame],
+    scopes: &'a [Vec<String>],
+) -> Vec<Block<'a>> {
+    let mut blocks: BTreeMap<(Period, &str, &str), Vec<&DataPoint>> = BTreeMap::new();
+    for (frame, names) in frames.iter().zip(scopes) {
+        let points = frame
+            .usage
+            .iter()
+            .flat_map(|(frame_type, points)| points.iter().map(move |point| (frame_type, point)));
+        for (name, (frame_type, point)) in names.iter().zip(points) {
+            blocks.entry((frame.period, name, frame_type)).or_default().push(point);
+        }
+    }
+    let blocks = blocks.into_iter().map(|((period, scope_id, frame_type), points)| Block {
+        scope_id,
+        frame_type,
+        period,
+        points,
+    });
+    blocks.collect()
+}
+
+/// The scope of each point, by its label `scope_key`; empty without one.
+pub(super) fn scopes_of(frames: &[DataFrame], scope_key: &str) -> Vec<Vec<String>> {
+    let name = |point: &DataPoint| point.label(scope_key).map(python_str).unwrap_or_default();
+    let names = |frame: &DataFrame| {
+        frame.usage.iter().flat_map(|(_, points)| points).map(name).collect::<Vec<_>>()
+    };
+    frames.iter().map(names).collect()
+}
+
+/// Where the points of a head are kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// Name of the store: `sql`, or a Loki's.
+    pub store: &'a str,
+    /// Label that names the scope.
+    pub scope_key: &'a str,
+    /// Whether the points were added beside what the processor rates.
+    pub appended: bool,
+    /// The stream and the number of its entries of this period before the
+    /// first point, in a store that has streams.
+    pub stream: Option<(i64, i64)>,
+}
+
+impl Place<'_> {
+    /// Writes the head of a block and gives its number.
+    pub async fn write_head(
+        &self,
+        transaction: &impl ConnectionTrait,
+        block: &Block<'_>,
+    ) -> Result<i64, StorageError> {
+        let action = "write a dataframe";
+        let qty: Total = block.points.iter().map(|point| point.qty).sum();
+        let price: Total = block.points.iter().map(|point| point.price).sum();
+        let sql = "INSERT INTO ratekitty_dataframes (store, appended, stream_id, stream_offset, \
+                   begin_epoch, end_epoch, utc_offset, scope_key, scope_id, type, points, qty, price) \
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id";
+        let values = [
+            self.store.into(),
+            self.appended.into(),
+            self.stream.map(|(id, _)| id).into(),
+            self.stream.map(|(_, offset)| offset).into(),
+            block.period.begin.timestamp().into(),
+            block.period.end.timestamp().into(),
+            local(block.period.begin).offset().local_minus_utc().into(),
+            self.scope_key.into(),
+            block.scope_id.into(),
+            block.frame_type.into(),
+            i64::try_from(block.points.len()).unwrap_or(i64::MAX).into(),
+            qty.value().to_string().into(),
+            price.value().to_string().into(),
+        ];
+        let row = transaction.query_one_raw(statement(transaction, sql, values)).await;
+        let row = row.to(action)?;
+        let row = row.ok_or_else(|| StorageError::Damaged("a dataframe without id".into()))?;
+        Ok(row.try_get("", "id").to(action)?)
+    }
+}
