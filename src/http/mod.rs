@@ -11,6 +11,9 @@ pub struct ClientSettings {
     pub cafile: Option<PathBuf>,
     /// Whether certificates are left unchecked. A `cafile` wins over it.
     pub insecure: bool,
+    /// Files with the client's certificate and its key (PEM), for servers that
+    /// ask for one.
+    pub identity: Option<(PathBuf, PathBuf)>,
     /// Longest wait for a whole answer; `None` waits for ever.
     pub timeout: Option<Duration>,
 }
@@ -31,6 +34,24 @@ pub enum ClientError {
     ParseCa {
         /// The file.
         path: PathBuf,
+        /// What the library said.
+        source: reqwest::Error,
+    },
+    /// Certificate or key of the client cannot be read.
+    #[error("cannot read the client's certificate and key from `{path}`: {source}")]
+    ReadIdentity {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Certificate and key of the client are not usable.
+    #[error("no usable client certificate and key in `{certificate}` and `{key}`: {source}")]
+    ParseIdentity {
+        /// File with the certificate.
+        certificate: PathBuf,
+        /// File with the key.
+        key: PathBuf,
         /// What the library said.
         source: reqwest::Error,
     },
@@ -64,6 +85,18 @@ pub fn client(settings: &ClientSettings) -> Result<reqwest::Client, ClientError>
     } else if settings.insecure {
         builder = builder.tls_danger_accept_invalid_certs(true);
     }
+    if let Some((certificate, key)) = &settings.identity {
+        let read = |path: &PathBuf| {
+            std::fs::read(path)
+                .map_err(|source| ClientError::ReadIdentity { path: path.clone(), source })
+        };
+        let pem = [read(certificate)?, b"\n".to_vec(), read(key)?].concat();
+        let identity = reqwest::Identity::from_pem(&pem).map_err(|source| {
+            let (certificate, key) = (certificate.clone(), key.clone());
+            ClientError::ParseIdentity { certificate, key, source }
+        })?;
+        builder = builder.identity(identity);
+    }
     builder.build().map_err(ClientError::Build)
 }
 
@@ -94,6 +127,13 @@ pub async fn read_body(
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+/// The start of a body as one line, for error messages.
+pub fn excerpt(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(400)]);
+    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().take(200).collect()
 }
 
 /// A URL without the user and password that may stand in it. What lies

@@ -17,6 +17,17 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub trait Retryable {
     /// Whether the same request may succeed a little later.
     fn is_retryable(&self) -> bool;
+
+    /// How long the server asks to wait, if it says.
+    fn retry_after(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// A `Retry-After` in seconds; dates are not used by the servers that we ask.
+pub fn retry_after(headers: &reqwest::header::HeaderMap) -> Option<Duration> {
+    let value = headers.get(reqwest::header::RETRY_AFTER)?.to_str().ok()?;
+    value.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// Runs `operation` until it succeeds, fails for good, or `budget` is spent.
@@ -43,6 +54,8 @@ where
         // Half to full pause, so that workers that failed together do not
         // come back together.
         let jittered = pause.mul_f64(rand::rng().random_range(0.5..1.0));
+        // Never sooner than the server asks for.
+        let jittered = jittered.max(error.retry_after().unwrap_or_default());
         if Instant::now() + jittered > deadline {
             return Err(error);
         }

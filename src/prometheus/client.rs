@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 use tracing::debug;
 
-use super::{Answer, PrometheusClientBase, PrometheusError, excerpt};
+use super::{Answer, PrometheusClientBase, PrometheusError};
 use crate::{
     config::sections::PrometheusEndpoint,
     http::{self, BodyError, ClientError, ClientSettings, retry::retry},
@@ -38,6 +38,7 @@ impl PrometheusClient {
         let settings = ClientSettings {
             cafile: endpoint.cafile.clone(),
             insecure: endpoint.insecure,
+            identity: None,
             timeout: endpoint.timeout,
         };
         Ok(Self {
@@ -87,7 +88,7 @@ impl PrometheusClient {
             return Err(PrometheusError::Status {
                 url: self.shown_base.clone(),
                 status,
-                body: excerpt(&body),
+                body: http::excerpt(&body),
             });
         }
         Ok(Answer { status, body })

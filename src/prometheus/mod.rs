@@ -14,7 +14,10 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use tracing::debug;
 
-use crate::{http::retry::Retryable, time::isoformat};
+use crate::{
+    http::{self, retry::Retryable},
+    time::isoformat,
+};
 
 pub use client::PrometheusClient;
 
@@ -175,7 +178,7 @@ fn parse_instant(url: &str, query: &str, answer: &Answer) -> Result<Vec<Sample>,
     let misread = |reason: String| PrometheusError::Format {
         url: url.to_owned(),
         reason,
-        body: excerpt(&answer.body),
+        body: http::excerpt(&answer.body),
     };
     let envelope: Envelope =
         serde_json::from_slice(&answer.body).map_err(|error| misread(error.to_string()))?;
@@ -202,13 +205,6 @@ fn parse_instant(url: &str, query: &str, answer: &Answer) -> Result<Vec<Sample>,
         }),
         (status, _) => Err(misread(format!("status `{status}`"))),
     }
-}
-
-/// The start of a body, on one line, for messages.
-fn excerpt(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&body[..body.len().min(400)]);
-    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.chars().take(200).collect()
 }
 
 #[cfg(test)]
