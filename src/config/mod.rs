@@ -28,7 +28,7 @@ use opts::Opt;
 use sections::{
     api::Api, collect::Collect, collector_prometheus::CollectorPrometheus, database::Database,
     default::Default as DefaultSection, fetcher::Fetcher, fetcher_prometheus::FetcherPrometheus,
-    orchestrator::Orchestrator, ratekitty::Ratekitty, storage::Storage,
+    orchestrator::Orchestrator, ratekitty::Ratekitty, storage::Storage, storage_loki::StorageLoki,
 };
 
 /// Every option the program knows, all sections.
@@ -44,6 +44,7 @@ pub fn all_options() -> Vec<Opt> {
         sections::orchestrator::OPTIONS,
         sections::ratekitty::OPTIONS,
         sections::storage::OPTIONS,
+        sections::storage_loki::OPTIONS,
     ]
     .concat()
 }
@@ -71,6 +72,8 @@ pub struct Config {
     pub ratekitty: Ratekitty,
     /// `[storage]`.
     pub storage: Storage,
+    /// `[storage_loki]`.
+    pub storage_loki: StorageLoki,
     /// What the operator should know, to be logged once logging runs.
     pub warnings: Vec<String>,
     /// Files that were read, in order.
@@ -105,6 +108,15 @@ impl Config {
                     .to_owned(),
             );
         }
+        let ratekitty = Ratekitty::read(&reader)?;
+        let storage_loki = StorageLoki::read(&reader, ratekitty.http_retry_budget)?;
+        if storage_loki.lone_certificate {
+            warnings.push(
+                "[storage_loki] cert_file and key_file have effect only together, and one of them \
+                 is not set"
+                    .to_owned(),
+            );
+        }
         Ok(Self {
             default: DefaultSection::read(&reader)?,
             api: Api::read(&reader)?,
@@ -114,8 +126,9 @@ impl Config {
             fetcher: Fetcher::read(&reader)?,
             fetcher_prometheus: FetcherPrometheus::read(&reader)?,
             orchestrator: Orchestrator::read(&reader)?,
-            ratekitty: Ratekitty::read(&reader)?,
+            ratekitty,
             storage,
+            storage_loki,
             warnings,
             files,
         })

@@ -13,6 +13,7 @@ pub mod fetcher_prometheus;
 pub mod orchestrator;
 pub mod ratekitty;
 pub mod storage;
+pub mod storage_loki;
 
 use std::{path::PathBuf, time::Duration};
 

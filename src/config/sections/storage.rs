@@ -12,7 +12,7 @@ pub const OPTIONS: &[Opt] = &[
         "backend",
         Kind::Str,
         "sql",
-        "Storage of dataframes; available: sql. The reference's default is influxdb.",
+        "Storage of dataframes; available: sql, loki. The reference's default is influxdb.",
     ),
     Opt::new(
         "storage",
@@ -26,7 +26,7 @@ pub const OPTIONS: &[Opt] = &[
         "retention_period",
         INT,
         "2400",
-        "Hours for which dataframes are kept, for backends that drop old ones; sql keeps all.",
+        "Hours for which dataframes are kept, for backends that drop old ones; sql keeps all, and a Loki follows its own retention.",
     ),
 ];
 
