@@ -27,16 +27,30 @@ pub enum ApiError {
 }
 
 impl ApiError {
+    /// After how many seconds the same request may succeed, for errors that pass.
+    fn retry_after(&self) -> u32 {
+        match self {
+            // Loki shows entries once it has flushed their chunk.
+            Self::Storage(StorageError::NotShown { .. }) => 300,
+            _ => 5,
+        }
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) | Self::Storage(StorageError::GroupbyTime(_)) => {
                 StatusCode::BAD_REQUEST
             }
             Self::NotFound(_) => StatusCode::NOT_FOUND,
-            // The database is away; the same request may succeed later.
-            Self::Storage(StorageError::State(_)) | Self::State(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            // A peer is away or behind; the same request may succeed later.
+            Self::Storage(
+                StorageError::State(_)
+                | StorageError::Loki(_)
+                | StorageError::NotShown { .. }
+                | StorageError::Changed
+                | StorageError::Overtaken(_),
+            )
+            | Self::State(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Storage(StorageError::Damaged(_)) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -61,6 +75,10 @@ impl IntoResponse for ApiError {
         } else {
             v2_body(&self.to_string())
         };
-        (status, body).into_response()
+        let mut response = (status, body).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, self.retry_after().into());
+        }
+        response
     }
 }

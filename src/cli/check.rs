@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, process::ExitCode};
 
-use super::answer;
+use super::{answer, wiring};
 use crate::{
     api, collector,
     config::{Config, metrics_yml},
@@ -10,7 +10,7 @@ use crate::{
     processor::Skip,
     rating::AVAILABLE,
     state::{Database, modules, schema},
-    storage,
+    storage::{self, Finding},
 };
 
 /// Lines printed so far.
@@ -91,8 +91,20 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
             [] => "none enabled: every price is 0".to_owned(),
             names => names.join(", "),
         })?;
-        let storage = storage::build(config, database);
-        report.line("storage", storage, |_| config.storage.backend.clone())?;
+        let storage = storage::build(config, database, &wiring::clock());
+        let storage = report.line("storage", storage, |_| config.storage.backend.clone())?;
+        if let Some(storage) = storage {
+            for finding in storage.probe().await {
+                match finding {
+                    Finding::Good(text) => answer(format_args!("ok    storage: {text}"))?,
+                    Finding::Note(text) => answer(format_args!("note  storage: {text}"))?,
+                    Finding::Bad(text) => {
+                        report.failed = true;
+                        answer(format_args!("FAIL  storage: {text}"))?;
+                    }
+                }
+            }
+        }
     }
 
     let fetcher = report.line("fetcher", fetcher::build(config), |f| f.name().to_owned())?;

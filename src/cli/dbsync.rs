@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::answer;
+use super::{answer, wiring};
 use crate::{
     config::Config,
     state::{
@@ -57,7 +57,7 @@ pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result
 /// database, so its tables are all there is to prepare.
 pub(super) async fn storage_init(config: &Config) -> anyhow::Result<ExitCode> {
     let database = Database::connect(&config.database).await?;
-    crate::storage::build(config, &database)?;
+    crate::storage::build(config, &database, &wiring::clock())?;
     upgrade(&database).await?;
     Ok(ExitCode::SUCCESS)
 }

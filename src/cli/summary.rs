@@ -32,7 +32,7 @@ pub(super) struct Arguments {
 /// Runs the command.
 pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let database = wiring::database(config).await?;
-    let storage = storage::build(config, &database)?;
+    let storage = storage::build(config, &database, &wiring::clock())?;
     let (first, next) = month_of(RealClock.now());
     let selection = Selection::all(arguments.begin.unwrap_or(first), arguments.end.unwrap_or(next));
     let groupby = arguments.groupby.iter().map(|element| GroupKey::parse(element));

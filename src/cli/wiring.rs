@@ -13,7 +13,7 @@ use crate::{
     processor::Pipeline,
     state::{Database, schema},
     storage,
-    time::RealClock,
+    time::{Clock, RealClock},
 };
 
 /// Opens the state database. One that has no tables yet gets them, so that the
@@ -28,6 +28,11 @@ pub(super) async fn database(config: &Config) -> anyhow::Result<Database> {
     Ok(database)
 }
 
+/// The time of this machine.
+pub(super) fn clock() -> Arc<dyn Clock> {
+    Arc::new(RealClock)
+}
+
 /// The four stages over a database.
 pub(super) fn pipeline(config: &Config, database: &Database) -> anyhow::Result<Pipeline> {
     // Everything is checked before a peer is asked.
@@ -40,22 +45,19 @@ pub(super) fn pipeline(config: &Config, database: &Database) -> anyhow::Result<P
     );
     let fetcher = fetcher::build(config)?;
     let collector = collector::build(config)?;
-    let storage = storage::build(config, database)?;
-    let pipeline = Pipeline::new(
-        config,
-        metrics,
-        (fetcher, collector, storage),
-        database.clone(),
-        Arc::new(RealClock),
-    );
+    let clock = clock();
+    let storage = storage::build(config, database, &clock)?;
+    let pipeline =
+        Pipeline::new(config, metrics, (fetcher, collector, storage), database.clone(), clock);
     pipeline.with_context(|| format!("metrics file `{}`", config.collect.metrics_conf.display()))
 }
 
 /// What the API needs, over a database.
 pub(super) fn app_state(config: &Config, database: &Database) -> anyhow::Result<AppState> {
+    let clock = clock();
     Ok(AppState {
-        storage: storage::build(config, database)?,
+        storage: storage::build(config, database, &clock)?,
         database: database.clone(),
-        clock: Arc::new(RealClock),
+        clock,
     })
 }

@@ -176,8 +176,8 @@ CREATE TABLE ratekitty_streams (
   period_seconds BIGINT NOT NULL,
   first_epoch BIGINT NOT NULL,
   last_epoch BIGINT NOT NULL,
-  points BIGINT NOT NULL,
-  pending_points BIGINT,
+  known_ns BIGINT NOT NULL,
+  pending_ns BIGINT,
   digest VARCHAR(64) NOT NULL
 );
 CREATE INDEX ratekitty_streams_scope ON ratekitty_streams (store, scope_key, scope_id);

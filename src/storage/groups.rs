@@ -1,6 +1,6 @@
 //! Sums by group, in the making: what every backend computes totals with.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
@@ -45,6 +45,27 @@ impl Groups {
         });
         sums.qty.add(qty);
         sums.price.add(price);
+    }
+
+    /// Adds the sums of others.
+    pub fn merge(&mut self, other: Self) {
+        for (key, sums) in other.sums {
+            let mine = self
+                .sums
+                .entry(key)
+                .or_insert_with(|| Sums { values: sums.values.clone(), ..Sums::default() });
+            mine.qty.add(sums.qty.value());
+            mine.price.add(sums.price.value());
+        }
+    }
+
+    /// The sums of quantities by period, where they are counts.
+    pub fn counts(self) -> BTreeMap<Period, u64> {
+        let counts = self.sums.into_iter().filter_map(|((period, _), sums)| {
+            let count = sums.qty.value().to_f64();
+            Some((period?, count as u64))
+        });
+        counts.collect()
     }
 
     /// The rows of a page. `time_at` is the place of the period among the group keys.

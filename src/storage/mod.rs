@@ -5,6 +5,7 @@
 
 mod groups;
 mod heads;
+pub mod loki;
 pub mod sql;
 
 use std::sync::Arc;
@@ -17,12 +18,13 @@ use crate::{
     config::Config,
     dataframe::{DataFrame, DataPoint},
     decimal::Decimal,
+    http::ClientError,
     state::{Database, StateError},
-    time::Period,
+    time::{Clock, Period},
 };
 
 /// Backends by their names in `[storage] backend`.
-const KNOWN: &str = "sql";
+const KNOWN: &str = "sql, loki";
 
 /// Why dataframes are neither kept nor read.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,28 @@ pub enum StorageError {
     /// The database failed.
     #[error(transparent)]
     State(#[from] StateError),
+    /// Loki failed.
+    #[error(transparent)]
+    Loki(#[from] loki::LokiError),
+    /// Entries that the storage has taken do not show, so that an answer would
+    /// be a part of the whole.
+    #[error(
+        "Loki shows {shown} of {stored} data points that it has taken: entries which are older than its query_ingesters_within (3 hours unless set) when they are pushed show only once their chunks are flushed; see docs/storage-loki.md"
+    )]
+    NotShown {
+        /// Points that are there to be read.
+        shown: u64,
+        /// Points that were stored.
+        stored: u64,
+    },
+    /// The data changed while it was read.
+    #[error("dataframes were replaced while they were read; try again")]
+    Changed,
+    /// Someone else rated the same period, or took it away, while it was stored.
+    #[error(
+        "scope `{0}` was rated, reset or reprocessed by someone else while a period of it was stored; it is rated again"
+    )]
+    Overtaken(String),
     /// What is stored cannot be read back.
     #[error("the stored dataframes are damaged: {0}")]
     Damaged(String),
@@ -38,10 +62,16 @@ pub enum StorageError {
     GroupbyTime(String),
 }
 
-/// The configuration names an unknown backend.
+/// Why there is no storage.
 #[derive(Debug, thiserror::Error)]
-#[error("[storage] backend = `{0}` is not known; known backends: {KNOWN}")]
-pub struct UnknownBackend(String);
+pub enum BuildError {
+    /// The configuration names an unknown backend.
+    #[error("[storage] backend = `{0}` is not known; known backends: {KNOWN}")]
+    UnknownBackend(String),
+    /// Certificates or keys cannot be read.
+    #[error("[storage_loki]: {0}")]
+    Client(#[from] ClientError),
+}
 
 /// What to read: points whose period begins in `[begin, end)` and that have,
 /// for each key, one of the values.
@@ -164,16 +194,28 @@ pub struct Totals {
 pub struct Retrieved {
     /// How many points there are in all.
     pub total: u64,
-    /// The page: (period, type, point), ordered by period, scope and type.
+    /// The page: (period, type, point), ordered by period, and within one always
+    /// in the same way.
     pub points: Vec<(Period, String, DataPoint)>,
+}
+
+/// What a look at a backend's peer showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// It is as it should be.
+    Good(String),
+    /// It works; this should be known, or may be changed.
+    Note(String),
+    /// It does not work; what to do.
+    Bad(String),
 }
 
 /// A keeper of dataframes.
 #[async_trait]
 pub trait Storage: Send + Sync {
     /// Keeps what a scope used in a period, in place of what was kept of that
-    /// scope and period before: all of it or, on error, nothing. Durable when
-    /// it returns.
+    /// scope and period before: all of it or, on error, nothing. Points that
+    /// were appended stay. Durable when it returns.
     ///
     /// # Errors
     /// [`StorageError`]
@@ -213,15 +255,26 @@ pub trait Storage: Send + Sync {
         begin: DateTime<Utc>,
         end: DateTime<Utc>,
     ) -> Result<(), StorageError>;
+
+    /// Looks at the peer that keeps the points, if that is one of its own.
+    async fn probe(&self) -> Vec<Finding> {
+        Vec::new()
+    }
 }
 
 /// The backend that the configuration names.
 ///
 /// # Errors
-/// [`UnknownBackend`]
-pub fn build(config: &Config, database: &Database) -> Result<Arc<dyn Storage>, UnknownBackend> {
+/// [`BuildError`]
+pub fn build(
+    config: &Config,
+    database: &Database,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Storage>, BuildError> {
+    let database = database.clone();
     match config.storage.backend.as_str() {
-        "sql" => Ok(Arc::new(sql::SqlStorage::new(database.clone(), &config.collect.scope_key))),
-        other => Err(UnknownBackend(other.to_owned())),
+        "sql" => Ok(Arc::new(sql::SqlStorage::new(database, &config.collect.scope_key))),
+        "loki" => Ok(Arc::new(loki::LokiStorage::new(config, database, clock.clone())?)),
+        other => Err(BuildError::UnknownBackend(other.to_owned())),
     }
 }

@@ -1,0 +1,189 @@
+//! What Loki can say no with, and what to do about it.
+
+use std::time::Duration;
+
+use crate::http::retry::Retryable;
+
+/// Why Loki gave no usable answer.
+#[derive(Debug, thiserror::Error)]
+pub enum LokiError {
+    /// It was not reached, or the connection broke.
+    #[error("cannot reach Loki at {url}: {source:#}")]
+    Transport {
+        /// Base URL, without credentials.
+        url: String,
+        /// What went wrong, with its causes.
+        #[source]
+        source: anyhow::Error,
+    },
+    /// It answered with an HTTP error that says nothing about the request.
+    #[error("Loki at {url} answered HTTP status {status}: {body}{}", hint(.body))]
+    Status {
+        /// Base URL, without credentials.
+        url: String,
+        /// HTTP status code.
+        status: u16,
+        /// Start of the answer.
+        body: String,
+        /// How long it asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// It answered with something else than the JSON of its API.
+    #[error(
+        "{url} did not answer as Loki's API does ({reason}); check that the URL ends in /loki/api/v1. Answer: {body}"
+    )]
+    Format {
+        /// Base URL, without credentials.
+        url: String,
+        /// What is wrong.
+        reason: String,
+        /// Start of the answer.
+        body: String,
+    },
+    /// It did not take entries, for good.
+    #[error("Loki refused entries of the stream {stream}: {message}{}", hint(.message))]
+    Refused {
+        /// The stream's labels.
+        stream: String,
+        /// What Loki said.
+        message: String,
+    },
+    /// It refused a query for its size; a smaller one may pass.
+    #[error("Loki refused the query `{query}`: {message}{}", hint(.message))]
+    Limit {
+        /// The query.
+        query: String,
+        /// What Loki said.
+        message: String,
+    },
+    /// It refused a query.
+    #[error("Loki refused the query `{query}`: {message}")]
+    Query {
+        /// The query.
+        query: String,
+        /// What Loki said.
+        message: String,
+    },
+    /// The answer is larger than the limit.
+    #[error(
+        "the answer to `{query}` is larger than [ratekitty] max_response_bytes = {limit}; lower [storage_loki] max_query_entries"
+    )]
+    TooLarge {
+        /// The query.
+        query: String,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// More entries at one instant than one query gives, all alike.
+    #[error(
+        "more than {limit} entries of the stream {stream} stand at one instant and nothing tells them apart; raise Loki's max_entries_limit_per_query and [storage_loki] max_query_entries"
+    )]
+    Crowded {
+        /// The stream's selector.
+        stream: String,
+        /// Entries that one query gives.
+        limit: usize,
+    },
+}
+
+impl LokiError {
+    /// Whether a stream has moved on too far for the entries, which a new
+    /// stream would take.
+    pub(super) fn is_too_far_behind(&self) -> bool {
+        matches!(self, Self::Refused { message, .. } if message.contains("too far behind"))
+    }
+
+    /// Whether it is a request, answered by its size or by the rate of data,
+    /// that smaller requests may get through.
+    pub(super) fn asks_for_less(&self) -> bool {
+        match self {
+            Self::Status { status, body, .. } => {
+                matches!(status, 413 | 429) || body.contains("larger than max")
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Retryable for LokiError {
+    fn is_retryable(&self) -> bool {
+        match self {
+            Self::Transport { .. } => true,
+            Self::Status { status, body, .. } => {
+                (*status >= 500 || *status == 429) && !body.contains("larger than max")
+            }
+            Self::Format { .. }
+            | Self::Refused { .. }
+            | Self::Limit { .. }
+            | Self::Query { .. }
+            | Self::TooLarge { .. }
+            | Self::Crowded { .. } => false,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+/// What Loki says when a query is too large for it, and not wrong.
+const LIMITS: [&str; 6] = [
+    "maximum of series",
+    "maximum number of series",
+    "time range exceeds the limit",
+    "input size too long",
+    "would read too many bytes",
+    "max entries limit",
+];
+
+/// Whether a refusal of a query means that a smaller one may pass.
+pub(super) fn is_limit(message: &str) -> bool {
+    LIMITS.iter().any(|known| message.contains(known))
+}
+
+/// Words of Loki and the setting behind them.
+const HINTS: [(&str, &str); 13] = [
+    (
+        "timestamp too old",
+        "raise reject_old_samples_max_age in Loki's limits_config above the age of the oldest period to rate",
+    ),
+    (
+        "timestamp too new",
+        "the clocks of this machine and of Loki differ; see creation_grace_period",
+    ),
+    ("too far behind", "the stream holds entries that the state database does not know"),
+    ("Max entry size", "raise max_line_size in Loki's limits_config, or drop labels of the metric"),
+    (
+        "Ingestion rate limit",
+        "raise ingestion_rate_mb and ingestion_burst_size_mb in Loki's limits_config",
+    ),
+    (
+        "Per stream rate limit",
+        "raise per_stream_rate_limit and per_stream_rate_limit_burst in Loki's limits_config",
+    ),
+    ("Maximum active stream limit", "raise max_global_streams_per_user in Loki's limits_config"),
+    ("label names; limit", "raise max_label_names_per_series in Loki's limits_config"),
+    (
+        "structured metadata",
+        "set allow_structured_metadata in Loki's limits_config (schema v13), or [storage_loki] write_structured_metadata = false",
+    ),
+    ("maximum of series", "raise max_query_series in Loki's limits_config"),
+    (
+        "time range exceeds the limit",
+        "lower [storage_loki] shard_days, or raise max_query_length in Loki's limits_config",
+    ),
+    (
+        "max entries limit",
+        "lower [storage_loki] max_query_entries to Loki's max_entries_limit_per_query",
+    ),
+    ("live replicas", "no ingester of Loki is healthy yet"),
+];
+
+/// What to change, for what Loki said: `; ...`, or nothing.
+fn hint(message: &str) -> String {
+    let known = HINTS.iter().find(|(words, _)| message.contains(words));
+    known.map(|(_, advice)| format!("; {advice}")).unwrap_or_default()
+}

@@ -1,0 +1,315 @@
+//! `ratekitty_streams` and `ratekitty_superseded`: which entries of Loki count.
+//!
+//! Loki keeps what it has taken: an entry is neither replaced nor reliably
+//! deleted, and a stream that has moved on takes nothing older. So each scope
+//! writes a stream of its own, from period to period. What is rated again goes
+//! into a new stream, and the entries that it takes the place of are noted as
+//! superseded; reads leave them out.
+//!
+//! What is about to be pushed is noted before (`pending_ns`), and counts only
+//! when all of it is acknowledged and its heads are written. A kill in between
+//! leaves entries that no read sees. The same period with the same content is
+//! then pushed to the same place, where Loki recognises each entry that it has.
+
+use sea_orm::{ConnectionTrait, QueryResult, Value as SqlValue};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    state::{Context, Transaction, statement},
+    storage::StorageError,
+    time::Period,
+};
+
+/// Nanoseconds in a second.
+pub const SECOND: i64 = 1_000_000_000;
+
+/// First instants within a second at which streams begin to write. The rest of
+/// the second is room for the entries.
+const SPREAD: u64 = 900_000_000;
+
+/// A stream, as the state database knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stream {
+    /// Row number.
+    pub id: i64,
+    /// Value of its label `ratekitty`.
+    pub label: String,
+    /// Label that names its scope.
+    pub scope_key: String,
+    /// Identifier of its scope.
+    pub scope_id: String,
+    /// Whether it holds points that were added beside what the processor rates.
+    pub appended: bool,
+    /// Whether it holds points that Loki's expressions cannot tell.
+    pub uneven: bool,
+    /// Length of all its periods.
+    pub period_seconds: i64,
+    /// Begin of its first period.
+    pub first: i64,
+    /// Begin of its newest period.
+    pub last: i64,
+    /// Everything before this instant is known: kept, or superseded.
+    pub known_ns: i64,
+    /// End of entries that may be on their way; none of them counts.
+    pub pending_ns: Option<i64>,
+    /// What the newest period holds.
+    pub digest: String,
+}
+
+const COLUMNS: &str = "id, label, scope_key, scope_id, appended, uneven, period_seconds, first_epoch, \
+     last_epoch, known_ns, pending_ns, digest";
+
+impl Stream {
+    /// Seconds from the begin of a period to its entries. They stand in the
+    /// last second of the period: the younger an entry is, the sooner a stock
+    /// Loki shows it.
+    pub fn shift(period_seconds: i64) -> i64 {
+        (period_seconds - 1).max(0)
+    }
+
+    /// The instant of the first entry of the period that begins at `begin`.
+    pub fn start_ns(&self, begin: i64) -> i64 {
+        self.second_ns(begin) + spread(&self.label)
+    }
+
+    /// The second in which all entries of a period stand.
+    pub fn second_ns(&self, begin: i64) -> i64 {
+        begin.saturating_add(Self::shift(self.period_seconds)).saturating_mul(SECOND)
+    }
+
+    /// End of the time that it decides about: entries of the reference for its
+    /// scope do not count before.
+    pub fn covered_until(&self) -> i64 {
+        match self.pending_ns {
+            Some(_) => self.last,
+            None => self.last + self.period_seconds,
+        }
+    }
+
+    fn read(row: &QueryResult) -> Result<Self, StorageError> {
+        let action = "read streams";
+        let number = |name| row.try_get::<i64>("", name).to(action);
+        Ok(Self {
+            id: number("id")?,
+            label: row.try_get("", "label").to(action)?,
+            scope_key: row.try_get("", "scope_key").to(action)?,
+            scope_id: row.try_get("", "scope_id").to(action)?,
+            appended: row.try_get("", "appended").to(action)?,
+            uneven: row.try_get("", "uneven").to(action)?,
+            period_seconds: number("period_seconds")?,
+            first: number("first_epoch")?,
+            last: number("last_epoch")?,
+            known_ns: number("known_ns")?,
+            pending_ns: row.try_get("", "pending_ns").to(action)?,
+            digest: row.try_get("", "digest").to(action)?,
+        })
+    }
+}
+
+/// Where within a second a stream writes, so that entries of many streams do
+/// not stand at one instant.
+fn spread(label: &str) -> i64 {
+    let hash = Sha256::digest(label);
+    let number = hash.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    i64::try_from(number % SPREAD).unwrap_or_default()
+}
+
+/// A name that no stream has: letters and digits, so that it needs no escapes
+/// anywhere.
+pub fn new_label() -> String {
+    use rand::Rng;
+    let mut random = rand::rng();
+    let letters = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    (0..12).map(|_| char::from(letters[random.random_range(0..letters.len())])).collect()
+}
+
+/// Time of entries, from the first instant to the one after the last.
+pub type Span = (i64, i64);
+
+/// A scope in a store, as both tables name it.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner<'a> {
+    /// Name of the store.
+    pub store: &'a str,
+    /// Label that names the scope.
+    pub scope_key: &'a str,
+    /// Its identifier.
+    pub scope_id: &'a str,
+}
+
+impl Owner<'_> {
+    fn values(&self) -> Vec<SqlValue> {
+        vec![self.store.into(), self.scope_key.into(), self.scope_id.into()]
+    }
+
+    /// Its streams, the newest first.
+    pub async fn streams(
+        &self,
+        connection: &impl ConnectionTrait,
+    ) -> Result<Vec<Stream>, StorageError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM ratekitty_streams \
+             WHERE store = ? AND scope_key = ? AND scope_id = ? ORDER BY id DESC"
+        );
+        let rows = connection.query_all_raw(statement(connection, &sql, self.values())).await;
+        rows.to("read streams")?.iter().map(Stream::read).collect()
+    }
+
+    /// Begins a stream with the period that begins at `first`.
+    pub async fn begin_stream(
+        &self,
+        transaction: &Transaction,
+        appended: bool,
+        period: Period,
+    ) -> Result<Stream, StorageError> {
+        let first = period.begin.timestamp();
+        let mut stream = Stream {
+            id: 0,
+            label: new_label(),
+            scope_key: self.scope_key.to_owned(),
+            scope_id: self.scope_id.to_owned(),
+            appended,
+            uneven: false,
+            period_seconds: period.seconds(),
+            first,
+            last: first,
+            known_ns: 0,
+            pending_ns: None,
+            digest: String::new(),
+        };
+        stream.known_ns = stream.second_ns(first);
+        let sql = "INSERT INTO ratekitty_streams (store, scope_key, scope_id, label, appended, \
+                   uneven, period_seconds, first_epoch, last_epoch, known_ns, digest) \
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id";
+        let mut values = self.values();
+        values.extend([
+            stream.label.as_str().into(),
+            appended.into(),
+            false.into(),
+            stream.period_seconds.into(),
+            first.into(),
+            first.into(),
+            stream.known_ns.into(),
+            SqlValue::from(""),
+        ]);
+        let row = transaction.query_one_raw(statement(transaction, sql, values)).await;
+        let row = row.to("begin a stream")?;
+        let row = row.ok_or_else(|| StorageError::Damaged("a stream without id".into()))?;
+        stream.id = row.try_get("", "id").to("begin a stream")?;
+        Ok(stream)
+    }
+
+    /// Notes that entries do not count any more: those of a stream, or, without
+    /// one, those of the reference for this scope.
+    pub async fn supersede(
+        &self,
+        transaction: &Transaction,
+        stream: Option<i64>,
+        (from, to): Span,
+    ) -> Result<(), StorageError> {
+        if from >= to {
+            return Ok(());
+        }
+        let sql = "INSERT INTO ratekitty_superseded \
+                   (store, scope_key, scope_id, stream_id, from_ns, to_ns) \
+                   VALUES (?, ?, ?, ?, ?, ?)";
+        let mut values = self.values();
+        values.extend([stream.into(), from.into(), to.into()]);
+        let insert = statement(transaction, sql, values);
+        transaction.execute_raw(insert).await.to("supersede entries")?;
+        Ok(())
+    }
+
+    /// Gives up what a stream has on its way: if any of it arrives, or has
+    /// arrived, it does not count.
+    pub async fn give_up(
+        &self,
+        transaction: &Transaction,
+        stream: &mut Stream,
+    ) -> Result<(), StorageError> {
+        if let Some(pending) = stream.pending_ns.take() {
+            self.supersede(transaction, Some(stream.id), (stream.known_ns, pending)).await?;
+            stream.known_ns = stream.known_ns.max(pending);
+            stream.digest.clear();
+            save(transaction, stream).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes the changeable columns of a stream.
+pub async fn save(transaction: &Transaction, stream: &Stream) -> Result<(), StorageError> {
+    let sql = "UPDATE ratekitty_streams SET uneven = ?, first_epoch = ?, last_epoch = ?, \
+               known_ns = ?, pending_ns = ?, digest = ? WHERE id = ?";
+    let values = [
+        stream.uneven.into(),
+        stream.first.into(),
+        stream.last.into(),
+        stream.known_ns.into(),
+        stream.pending_ns.into(),
+        stream.digest.as_str().into(),
+        stream.id.into(),
+    ];
+    transaction.execute_raw(statement(transaction, sql, values)).await.to("note a stream")?;
+    Ok(())
+}
+
+/// Streams of a store that may hold periods which begin in `[begin, end)`.
+pub async fn in_window(
+    connection: &impl ConnectionTrait,
+    store: &str,
+    (begin, end): (i64, i64),
+) -> Result<Vec<Stream>, StorageError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM ratekitty_streams \
+         WHERE store = ? AND first_epoch < ? AND last_epoch >= ? ORDER BY id"
+    );
+    let values = [store.into(), end.into(), begin.into()];
+    let rows = connection.query_all_raw(statement(connection, &sql, values)).await;
+    rows.to("read streams")?.iter().map(Stream::read).collect()
+}
+
+/// A note that entries do not count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Superseded {
+    /// The stream; `None` for what the reference wrote for the scope.
+    pub stream: Option<i64>,
+    /// Label that names the scope.
+    pub scope_key: String,
+    /// The scope.
+    pub scope_id: String,
+    /// The time.
+    pub span: Span,
+}
+
+/// What is superseded in a store and touches a time.
+pub async fn superseded(
+    connection: &impl ConnectionTrait,
+    store: &str,
+    (from, to): Span,
+) -> Result<Vec<Superseded>, StorageError> {
+    let action = "read superseded entries";
+    let sql = "SELECT stream_id, scope_key, scope_id, from_ns, to_ns FROM ratekitty_superseded \
+               WHERE store = ? AND from_ns < ? AND to_ns > ? ORDER BY id";
+    let values = [store.into(), to.into(), from.into()];
+    let rows = connection.query_all_raw(statement(connection, sql, values)).await;
+    let rows = rows.to(action)?;
+    let read = |row: &QueryResult| {
+        Ok(Superseded {
+            stream: row.try_get("", "stream_id").to(action)?,
+            scope_key: row.try_get("", "scope_key").to(action)?,
+            scope_id: row.try_get("", "scope_id").to(action)?,
+            span: (row.try_get("", "from_ns").to(action)?, row.try_get("", "to_ns").to(action)?),
+        })
+    };
+    rows.iter().map(read).collect()
+}
+
+/// The label of a stream.
+pub async fn label(connection: &impl ConnectionTrait, id: i64) -> Result<String, StorageError> {
+    let sql = "SELECT label FROM ratekitty_streams WHERE id = ?";
+    let row = connection.query_one_raw(statement(connection, sql, [id.into()])).await;
+    let row = row.to("read streams")?;
+    let row = row.ok_or_else(|| StorageError::Damaged(format!("stream {id} is missing")))?;
+    Ok(row.try_get("", "label").to("read streams")?)
+}

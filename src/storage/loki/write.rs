@@ -1,0 +1,470 @@
+//! Writing: note what will be pushed, push it, note that it is there.
+//!
+//! Each step is durable before the next begins, and reads see the outcome of
+//! the last one alone. `docs/adr/0005-loki-storage.md` goes through what a kill
+//! at each place leaves behind.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use sea_orm::ConnectionTrait;
+use sha2::{Digest, Sha256};
+use tracing::warn;
+
+use super::{
+    LokiError, LokiStorage, line, logql,
+    push::Entry,
+    streams::{self, Owner, SECOND, Span, Stream},
+};
+use crate::{
+    dataframe::DataFrame,
+    state::{Context, Transaction, statement},
+    storage::{
+        StorageError,
+        heads::{Block, Place, blocks_of, scopes_of, sorted_blocks},
+    },
+    time::Period,
+};
+
+/// The points of one scope and period, made into lines.
+struct Prepared<'a> {
+    period: Period,
+    blocks: Vec<Block<'a>>,
+    /// Their entries, in the order of the blocks; timestamps are set when the
+    /// stream is known.
+    entries: Vec<Entry>,
+    uneven: bool,
+}
+
+impl<'a> Prepared<'a> {
+    fn new(period: Period, blocks: Vec<Block<'a>>, metadata: bool) -> Result<Self, StorageError> {
+        let mut entries = Vec::new();
+        let mut uneven = false;
+        for block in &blocks {
+            for point in &block.points {
+                let metadata = match metadata {
+                    true => line::structured_metadata(block.frame_type, point),
+                    false => Vec::new(),
+                };
+                let line = line::write(period, block.frame_type, point)?;
+                uneven |= !line::is_even(point);
+                entries.push(Entry { timestamp: 0, line, metadata });
+            }
+        }
+        Ok(Self { period, blocks, entries, uneven })
+    }
+
+    fn begin(&self) -> i64 {
+        self.period.begin.timestamp()
+    }
+
+    /// Sets the timestamps, one nanosecond after the other, and gives the one
+    /// after the last.
+    fn place(&mut self, first: i64) -> Result<i64, StorageError> {
+        let mut timestamp = first;
+        for entry in &mut self.entries {
+            entry.timestamp = timestamp;
+            timestamp += 1;
+        }
+        // A hundred million points: nobody's period has them.
+        if timestamp.div_euclid(SECOND) != first.div_euclid(SECOND) {
+            return Err(StorageError::Damaged(format!(
+                "{} points of one scope and period do not fit into a stream",
+                self.entries.len()
+            )));
+        }
+        Ok(timestamp)
+    }
+
+    /// Tells contents apart.
+    fn digest(prepared: &[&Self]) -> String {
+        let mut hash = Sha256::new();
+        for entry in prepared.iter().flat_map(|prepared| &prepared.entries) {
+            let pairs = entry.metadata.iter().flat_map(|(name, value)| [*name, value.as_str()]);
+            for text in std::iter::once(entry.line.as_str()).chain(pairs) {
+                hash.update(text.len().to_le_bytes());
+                hash.update(text);
+            }
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// A stream with what is to be written to it.
+struct Write<'a> {
+    scope_id: &'a str,
+    stream: Stream,
+    /// By period, oldest first; one when a period is replaced.
+    parts: Vec<Prepared<'a>>,
+    /// Entries of its period before the first of each part.
+    offsets: Vec<i64>,
+}
+
+impl LokiStorage {
+    fn owner<'a>(&'a self, scope_id: &'a str) -> Owner<'a> {
+        Owner { store: &self.store, scope_key: &self.scope_key, scope_id }
+    }
+
+    /// Labels of a stream.
+    fn labels(&self, stream: &Stream) -> Vec<(String, String)> {
+        let mut labels = self.common.clone();
+        if self.scope_key == "project_id" && !stream.scope_id.is_empty() {
+            labels.push(("project_id".to_owned(), stream.scope_id.clone()));
+        }
+        labels.push((logql::STREAM_LABEL.to_owned(), stream.label.clone()));
+        labels
+    }
+
+    pub(super) async fn write_replacing(
+        &self,
+        scope_id: &str,
+        frame: &DataFrame,
+    ) -> Result<(), StorageError> {
+        let owner = self.owner(scope_id);
+        let blocks = blocks_of(scope_id, frame);
+        let mut prepared = Prepared::new(frame.period, blocks, self.structured_metadata)?;
+        let digest = Prepared::digest(&[&prepared]);
+        let mut tries = 0;
+        loop {
+            let transaction = self.database.begin().await?;
+            let Some(stream) =
+                intend_to_replace(&transaction, owner, &mut prepared, &digest).await?
+            else {
+                return Ok(());
+            };
+            let mut write = Write { scope_id, stream, parts: vec![prepared], offsets: vec![0] };
+            if write.parts.iter().all(|part| part.entries.is_empty()) {
+                self.settle(&transaction, &mut write, &digest, false).await?;
+                return Ok(transaction.commit().await.to("commit a period")?);
+            }
+            transaction.commit().await.to("note a push")?;
+            match self.push(&write).await {
+                Ok(()) => {
+                    let transaction = self.database.begin().await?;
+                    let superseded = self.settle(&transaction, &mut write, &digest, false).await?;
+                    transaction.commit().await.to("commit a period")?;
+                    self.clean_up(&superseded).await;
+                    return Ok(());
+                }
+                // The stream is further than we know: after the loss of state,
+                // perhaps. A new one takes the period.
+                Err(error) if error.is_too_far_behind() && tries == 0 => {
+                    warn!(
+                        scope.id = scope_id, period = %frame.period, error = %error,
+                        "Loki's stream of scope `{scope_id}` is further than the state database says; the period {} goes into a new one", frame.period
+                    );
+                    let transaction = self.database.begin().await?;
+                    owner.give_up(&transaction, &mut write.stream).await?;
+                    transaction.commit().await.to("give up a push")?;
+                    tries += 1;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            prepared = match write.parts.pop() {
+                Some(prepared) => prepared,
+                None => return Ok(()),
+            };
+        }
+    }
+
+    pub(super) async fn write_beside(&self, frames: &[DataFrame]) -> Result<(), StorageError> {
+        let scopes = scopes_of(frames, &self.scope_key);
+        // One stream for each scope and length of period.
+        let mut groups: BTreeMap<(&str, i64), BTreeMap<Period, Vec<Block<'_>>>> = BTreeMap::new();
+        for block in sorted_blocks(frames, &scopes) {
+            let group = groups.entry((block.scope_id, block.period.seconds())).or_default();
+            group.entry(block.period).or_default().push(block);
+        }
+        let mut writes = Vec::new();
+        for ((scope_id, _), periods) in groups {
+            let prepare =
+                |(period, blocks)| Prepared::new(period, blocks, self.structured_metadata);
+            let parts = periods.into_iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
+            writes.push((scope_id, parts));
+        }
+        let digest_of =
+            |parts: &[Prepared<'_>]| Prepared::digest(&parts.iter().collect::<Vec<_>>());
+        let transaction = self.database.begin().await?;
+        let mut intended = Vec::new();
+        for (scope_id, mut parts) in writes {
+            let digest = digest_of(&parts);
+            let owner = self.owner(scope_id);
+            let (stream, offsets) =
+                intend_to_append(&transaction, owner, &mut parts, &digest).await?;
+            intended.push((digest, Write { scope_id, stream, parts, offsets }));
+        }
+        transaction.commit().await.to("note a push")?;
+        for at in 0..intended.len() {
+            let Err(error) = self.push(&intended[at].1).await else { continue };
+            let transaction = self.database.begin().await?;
+            for (_, write) in &mut intended {
+                self.owner(write.scope_id).give_up(&transaction, &mut write.stream).await?;
+            }
+            transaction.commit().await.to("give up a push")?;
+            return Err(error.into());
+        }
+        let transaction = self.database.begin().await?;
+        for (digest, write) in &mut intended {
+            self.settle(&transaction, write, digest, true).await?;
+        }
+        Ok(transaction.commit().await.to("commit data points")?)
+    }
+
+    /// Pushes everything, in parts that Loki takes.
+    async fn push(&self, write: &Write<'_>) -> Result<(), LokiError> {
+        let labels = self.labels(&write.stream);
+        for part in &write.parts {
+            let mut rest = part.entries.as_slice();
+            while !rest.is_empty() {
+                let mut bytes = 0;
+                let fitting = rest.iter().take(self.batch_entries).take_while(|entry| {
+                    bytes += entry.line.len();
+                    bytes <= self.batch_bytes
+                });
+                let count = fitting.count().max(1);
+                self.client.push(&labels, &rest[..count]).await?;
+                rest = &rest[count..];
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes pushed entries count, in place of what counted before if
+    /// `appended` is not set. Gives what they superseded.
+    async fn settle(
+        &self,
+        transaction: &Transaction,
+        write: &mut Write<'_>,
+        digest: &str,
+        appended: bool,
+    ) -> Result<Vec<(i64, Span)>, StorageError> {
+        let owner = self.owner(write.scope_id);
+        let streams = owner.streams(transaction).await?;
+        let Some(stream) = streams.iter().find(|stream| stream.id == write.stream.id) else {
+            return Err(StorageError::Overtaken(write.scope_id.to_owned()));
+        };
+        if stream.pending_ns.is_none() || stream.digest != digest {
+            return Err(StorageError::Overtaken(write.scope_id.to_owned()));
+        }
+        let mut superseded = Vec::new();
+        if !appended {
+            for part in &write.parts {
+                superseded.extend(
+                    replace_heads(transaction, owner, &streams, stream, part.period).await?,
+                );
+            }
+        }
+        for (part, offset) in write.parts.iter().zip(&write.offsets) {
+            let mut offset = *offset;
+            for block in &part.blocks {
+                let place = Place {
+                    store: &self.store,
+                    scope_key: &self.scope_key,
+                    appended,
+                    stream: Some((stream.id, offset)),
+                };
+                place.write_head(transaction, block).await?;
+                offset += i64::try_from(block.points.len()).unwrap_or(i64::MAX);
+            }
+        }
+        let mut stream = stream.clone();
+        stream.known_ns = stream.pending_ns.take().unwrap_or(stream.known_ns);
+        streams::save(transaction, &stream).await?;
+        write.stream = stream;
+        Ok(superseded)
+    }
+
+    pub(super) async fn forget(
+        &self,
+        scope_id: &str,
+        begin: DateTime<Utc>,
+        end: DateTime<Utc>,
+    ) -> Result<(), StorageError> {
+        let (begin, end) = (begin.timestamp(), end.timestamp());
+        let owner = self.owner(scope_id);
+        let transaction = self.database.begin().await?;
+        let mut superseded = Vec::new();
+        for mut stream in owner.streams(&transaction).await? {
+            if stream.last < begin || stream.first >= end {
+                continue;
+            }
+            if stream.last < end {
+                owner.give_up(&transaction, &mut stream).await?;
+            }
+            // No further than the stream goes, so that it can be continued.
+            let written = stream.second_ns(stream.last) + SECOND;
+            let span = (stream.second_ns(begin), stream.second_ns(end).min(written));
+            owner.supersede(&transaction, Some(stream.id), span).await?;
+            superseded.push((stream.id, span));
+            stream.digest.clear();
+            streams::save(&transaction, &stream).await?;
+        }
+        // Of the reference's entries there are none from times to come.
+        let now = self.clock.now().timestamp();
+        let span = (begin.saturating_mul(SECOND), end.min(now).saturating_mul(SECOND));
+        owner.supersede(&transaction, None, span).await?;
+        let sql = "DELETE FROM ratekitty_dataframes WHERE store = ? AND scope_key = ? \
+                   AND scope_id = ? AND begin_epoch >= ? AND begin_epoch < ?";
+        let values = [
+            self.store.as_str().into(),
+            self.scope_key.as_str().into(),
+            scope_id.into(),
+            begin.into(),
+            end.into(),
+        ];
+        let delete = statement(&transaction, sql, values);
+        transaction.execute_raw(delete).await.to("delete data points")?;
+        transaction.commit().await.to("delete data points")?;
+        self.clean_up(&superseded).await;
+        Ok(())
+    }
+
+    /// Asks Loki to delete what no read sees any more, if so configured. That
+    /// hides lines which are pushed later, too; there will be none, in this
+    /// stream and time.
+    async fn clean_up(&self, superseded: &[(i64, Span)]) {
+        if !self.delete_superseded {
+            return;
+        }
+        for (stream, (from, to)) in superseded {
+            let deleted = async {
+                let label = streams::label(self.database.connection(), *stream).await?;
+                let selector = logql::own_streams(&self.common, &[label]);
+                // Both ends are included.
+                let last = to.div_euclid(SECOND) - 1;
+                self.client.delete(&selector, from.div_euclid(SECOND), last).await?;
+                Ok::<_, StorageError>(())
+            };
+            if let Err(error) = deleted.await {
+                warn!(error = %error, "Superseded entries stay in Loki, unread: {error}");
+            }
+        }
+    }
+}
+
+/// Notes that a period will be pushed; `None` if just this counts already.
+async fn intend_to_replace(
+    transaction: &Transaction,
+    owner: Owner<'_>,
+    prepared: &mut Prepared<'_>,
+    digest: &str,
+) -> Result<Option<Stream>, StorageError> {
+    let (begin, length) = (prepared.begin(), prepared.period.seconds());
+    let mut streams = owner.streams(transaction).await?;
+    streams.retain(|stream| !stream.appended);
+    let same = streams
+        .iter()
+        .find(|s| s.last == begin && s.period_seconds == length && s.digest == digest);
+    if let Some(stream) = same {
+        prepared.place(stream.start_ns(begin))?;
+        // Without a push on its way, it is kept: the stop came between the
+        // storage's yes and the move of the scope's state.
+        return Ok(stream.pending_ns.is_some().then(|| stream.clone()));
+    }
+    // Other content on its way for this period loses.
+    for stream in streams.iter_mut().filter(|s| s.last == begin) {
+        owner.give_up(transaction, stream).await?;
+    }
+    let follows = streams
+        .into_iter()
+        .find(|s| s.last + length == begin && s.period_seconds == length && s.pending_ns.is_none());
+    let mut stream = match follows {
+        Some(stream) => stream,
+        None => owner.begin_stream(transaction, false, prepared.period).await?,
+    };
+    prepared.place(stream.start_ns(begin))?;
+    stream.last = begin;
+    stream.uneven |= prepared.uneven;
+    // The whole second, so that queries over whole seconds can leave it out.
+    stream.known_ns = stream.second_ns(begin);
+    stream.pending_ns = Some(stream.known_ns + SECOND);
+    stream.digest = digest.to_owned();
+    streams::save(transaction, &stream).await?;
+    Ok(Some(stream))
+}
+
+/// Notes that points will be pushed beside what there is. Gives the stream and
+/// the number of its entries before each part, within the part's period.
+async fn intend_to_append(
+    transaction: &Transaction,
+    owner: Owner<'_>,
+    parts: &mut [Prepared<'_>],
+    digest: &str,
+) -> Result<(Stream, Vec<i64>), StorageError> {
+    let (Some(first), Some(last)) = (parts.first(), parts.last()) else {
+        return Err(StorageError::Damaged("a frame without points".to_owned()));
+    };
+    let (period, last) = (first.period, last.begin());
+    let begin = period.begin.timestamp();
+    // One with something on its way may be another process' of this moment.
+    let free = owner.streams(transaction).await?.into_iter().find(|stream| {
+        stream.appended
+            && stream.pending_ns.is_none()
+            && stream.period_seconds == period.seconds()
+            && stream.last <= begin
+    });
+    let mut stream = match free {
+        Some(stream) => stream,
+        None => owner.begin_stream(transaction, true, period).await?,
+    };
+    let mut offsets = Vec::with_capacity(parts.len());
+    let mut end = stream.known_ns;
+    for part in parts.iter_mut() {
+        let start = stream.start_ns(part.begin());
+        let offset = (end - start).max(0);
+        end = part.place(start + offset)?;
+        offsets.push(offset);
+        stream.uneven |= part.uneven;
+    }
+    stream.last = last;
+    stream.pending_ns = Some(end);
+    stream.digest = digest.to_owned();
+    streams::save(transaction, &stream).await?;
+    Ok((stream, offsets))
+}
+
+/// Takes away the heads of a scope and period that are to be replaced, and
+/// notes their entries in other streams as superseded.
+async fn replace_heads(
+    transaction: &Transaction,
+    owner: Owner<'_>,
+    known: &[Stream],
+    stream: &Stream,
+    period: Period,
+) -> Result<Vec<(i64, Span)>, StorageError> {
+    let action = "replace a period";
+    let begin = period.begin.timestamp();
+    let condition = "store = ? AND scope_key = ? AND scope_id = ? AND appended = ? \
+                     AND begin_epoch = ? AND end_epoch = ?";
+    let values = || {
+        [
+            owner.store.into(),
+            owner.scope_key.into(),
+            owner.scope_id.into(),
+            false.into(),
+            begin.into(),
+            period.end.timestamp().into(),
+        ]
+    };
+    let sql = format!("SELECT DISTINCT stream_id FROM ratekitty_dataframes WHERE {condition}");
+    let rows = transaction.query_all_raw(statement(transaction, &sql, values())).await;
+    let mut superseded = Vec::new();
+    for row in rows.to(action)? {
+        let id: Option<i64> = row.try_get("", "stream_id").to(action)?;
+        let old = known.iter().find(|old| Some(old.id) == id && old.id != stream.id);
+        if let Some(old) = old {
+            if old.last == begin {
+                // It is not what counts any more, should it come again.
+                let mut old = old.clone();
+                old.digest.clear();
+                streams::save(transaction, &old).await?;
+            }
+            let from = old.second_ns(begin);
+            owner.supersede(transaction, Some(old.id), (from, from + SECOND)).await?;
+            superseded.push((old.id, (from, from + SECOND)));
+        }
+    }
+    let sql = format!("DELETE FROM ratekitty_dataframes WHERE {condition}");
+    transaction.execute_raw(statement(transaction, &sql, values())).await.to(action)?;
+    Ok(superseded)
+}
