@@ -51,7 +51,9 @@ impl ApiError {
                 | StorageError::Overtaken(_),
             )
             | Self::State(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Storage(StorageError::Damaged(_)) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Storage(StorageError::Damaged(_) | StorageError::TooMany { .. }) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         }
     }
 }

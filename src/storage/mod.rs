@@ -46,6 +46,16 @@ pub enum StorageError {
         /// Points that were stored.
         stored: u64,
     },
+    /// The storage holds more than it should.
+    #[error(
+        "Loki holds {shown} data points where the state database knows {stored}: it may be from a backup, and its scopes have been rated again since; reset them to the time of the backup"
+    )]
+    TooMany {
+        /// Points that are there to be read.
+        shown: u64,
+        /// Points that were stored.
+        stored: u64,
+    },
     /// The data changed while it was read.
     #[error("dataframes were replaced while they were read; try again")]
     Changed,

@@ -14,7 +14,7 @@ use tracing::debug;
 use super::{
     error::{LokiError, is_limit},
     logql,
-    push::{self, Body, Entry, StreamEntries},
+    push::{self, Body, StreamEntries},
 };
 use crate::{
     config::sections::storage_loki::{Login, PushFormat, StorageLoki},
@@ -162,43 +162,38 @@ impl LokiClient {
         }))
     }
 
-    /// Pushes entries of one stream; returns when Loki has acknowledged all of
-    /// them. Pushing the same entries again does no harm.
+    /// Pushes entries; returns when Loki has acknowledged all of them. Pushing
+    /// the same entries again does no harm.
     ///
     /// # Errors
     /// [`LokiError`]; then any of the entries may be stored or not.
-    pub async fn push(
-        &self,
-        labels: &[(String, String)],
-        entries: &[Entry],
-    ) -> Result<(), LokiError> {
-        // Halves that are still to be pushed, last one first.
-        let mut todo = vec![entries];
-        while let Some(entries) = todo.pop() {
-            let stream = StreamEntries { labels, entries };
-            let body = push::encode(self.format, &[stream]).map_err(|error| LokiError::Format {
-                url: http::without_credentials(&self.write_url),
+    pub async fn push(&self, streams: &[StreamEntries<'_>]) -> Result<(), LokiError> {
+        // Parts that are still to be pushed, last one first.
+        let mut todo = vec![streams.to_vec()];
+        while let Some(streams) = todo.pop() {
+            let body = push::encode(self.format, &streams).map_err(|error| LokiError::Format {
+                url: self.shown(Part::Write),
                 reason: format!("a push cannot be encoded: {error}"),
                 body: String::new(),
             })?;
             let pushed = {
                 let _turn = self.pushes.acquire().await;
                 let what = format!("A push to Loki at {}", self.shown(Part::Write));
-                retry(self.retry_budget, &what, || self.try_push(labels, &body)).await
+                retry(self.retry_budget, &what, || self.try_push(&streams, &body)).await
             };
             match pushed {
                 Ok(()) => {}
-                Err(error) if error.asks_for_less() && entries.len() > 1 => {
-                    let (first, second) = entries.split_at(entries.len() / 2);
-                    todo.extend([second, first]);
-                }
+                Err(error) if error.asks_for_less() => match halves(&streams) {
+                    Some((first, second)) => todo.extend([second, first]),
+                    None => return Err(error),
+                },
                 Err(error) => return Err(error),
             }
         }
         Ok(())
     }
 
-    async fn try_push(&self, labels: &[(String, String)], body: &Body) -> Result<(), LokiError> {
+    async fn try_push(&self, streams: &[StreamEntries<'_>], body: &Body) -> Result<(), LokiError> {
         let mut request = self
             .http
             .post(format!("{}/push", self.write_url))
@@ -207,8 +202,14 @@ impl LokiClient {
         if let Some(encoding) = body.encoding {
             request = request.header("content-encoding", encoding);
         }
-        let refused =
-            |_, message| Some(LokiError::Refused { stream: logql::labels(labels), message });
+        let refused = |_, message| {
+            // What Loki says names the streams.
+            let stream = match streams {
+                [stream] => logql::labels(stream.labels),
+                streams => format!("({} streams)", streams.len()),
+            };
+            Some(LokiError::Refused { stream, message })
+        };
         self.send(Part::Write, request, refused).await.map(drop)
     }
 
@@ -338,5 +339,24 @@ impl LokiClient {
         let request = self.http.get(format!("{}/delete", self.delete_url));
         let body = self.send(Part::Delete, request, |_, _| None).await?;
         Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+}
+
+/// Two parts of a push; `None` if it is one entry.
+fn halves<'a>(
+    streams: &[StreamEntries<'a>],
+) -> Option<(Vec<StreamEntries<'a>>, Vec<StreamEntries<'a>>)> {
+    match streams {
+        [] => None,
+        [StreamEntries { entries, .. }] if entries.len() < 2 => None,
+        [StreamEntries { labels, entries }] => {
+            let (first, second) = entries.split_at(entries.len() / 2);
+            let half = |entries| vec![StreamEntries { labels, entries }];
+            Some((half(first), half(second)))
+        }
+        streams => {
+            let (first, second) = streams.split_at(streams.len() / 2);
+            Some((first.to_vec(), second.to_vec()))
+        }
     }
 }

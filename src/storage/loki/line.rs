@@ -106,7 +106,8 @@ pub fn read(line: &str) -> Option<(Period, String, DataPoint)> {
     };
     let period = Period { begin: instant(&line.start)?, end: instant(&line.end)? };
     let point = DataPoint {
-        unit: line.unit.unwrap_or_default().into(),
+        // The reference's word for none.
+        unit: line.unit.filter(|unit| !unit.is_empty()).map_or("undefined".into(), Into::into),
         qty: number(line.qty)?,
         price: number(line.price)?,
         groupby: line.groupby,

@@ -16,7 +16,7 @@ use super::{
     logql::{Extracted, is_readable_key, path},
     question::LogQuestion,
     slices::{Slice, Source},
-    streams::Span,
+    streams::{SECOND, Span},
 };
 use crate::storage::StorageError;
 
@@ -79,7 +79,7 @@ impl LokiStorage {
         (from, to): Span,
         each: &mut Each<'_>,
     ) -> Result<(), StorageError> {
-        let shard = i64::from(self.shard_days) * 86_400 * super::streams::SECOND;
+        let shard = self.shard().saturating_mul(SECOND);
         let mut step = shard;
         let mut from = from;
         while from < to {
@@ -146,14 +146,14 @@ impl LokiStorage {
         let span = (instant, instant + 1);
         let whole = Slice::new(Source::Reference(selector.to_owned()), span);
         // The first part is what gave too many: it is split before it is asked.
-        let mut todo: Vec<Slice> = Vec::from(whole.split(&question).ok_or_else(crowded)?);
+        let mut todo: Vec<Slice> = Vec::from(whole.split("", &question).ok_or_else(crowded)?);
         while let Some(slice) = todo.pop() {
             let limit = self.entry_limit.get();
             let json = question.extracted.stage();
             let query = format!("{selector}{stages}{json}{}", slice.stages(&question));
             let entries = Entries::new(self.client.lines(&query, span, limit).await?)?;
             if entries.order.len() >= limit {
-                todo.extend(slice.split(&question).ok_or_else(crowded)?);
+                todo.extend(slice.split("", &question).ok_or_else(crowded)?);
             } else if entries.give(i64::MAX, each)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }

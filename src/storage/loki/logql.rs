@@ -62,7 +62,7 @@ pub fn reference_streams(common: &[(String, String)], project: Option<&str>) -> 
 /// Whether an expression can read a key of an object: Loki's expressions have
 /// no escapes within their quotes.
 pub fn is_readable_key(key: &str) -> bool {
-    !key.is_empty() && !key.contains(['"', ']', '\0', '\u{fffd}'])
+    !key.is_empty() && !key.contains(['"', '\\', ']', '\0', '\u{fffd}'])
 }
 
 /// Expressions over the keys of a line, each under a name of its own.
@@ -132,7 +132,11 @@ pub fn sum(
     let grouping = if by.is_empty() { String::new() } else { format!(" by ({})", by.join(", ")) };
     let key = match measure {
         Measure::Count => {
-            let json = extracted.stage();
+            // Lines that are no JSON would end the query.
+            let json = match extracted.stage() {
+                json if json.is_empty() => json,
+                json => format!("{json} | __error__=\"\""),
+            };
             return format!(
                 "sum{grouping} (count_over_time({selector}{json}{stages} [{seconds}s]))"
             );

@@ -29,7 +29,7 @@ mod streams;
 mod view;
 mod write;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicI64};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -65,6 +65,9 @@ pub struct LokiStorage {
     batch_entries: usize,
     batch_bytes: usize,
     shard_days: u32,
+    /// Longest time of one query, in seconds.
+    longest_query: AtomicI64,
+    pushes_at_once: usize,
     queries_at_once: usize,
     entry_limit: read::EntryLimit,
 }
@@ -93,6 +96,8 @@ impl LokiStorage {
             batch_entries: settings.batch_entries,
             batch_bytes: settings.batch_bytes,
             shard_days: settings.shard_days,
+            longest_query: AtomicI64::new(i64::from(settings.shard_days) * 86_400),
+            pushes_at_once: settings.pushes_at_once,
             queries_at_once: settings.queries_at_once,
             entry_limit: read::EntryLimit::new(settings.max_query_entries),
         })

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{
     LokiError, LokiStorage, logql,
-    push::Entry,
+    push::{Entry, StreamEntries},
     streams::{SECOND, new_label},
 };
 use crate::storage::Finding;
@@ -128,7 +128,7 @@ impl LokiStorage {
         let line = format!("{{\"probe\":\"{stream}\"}}");
         let entry = Entry { timestamp, line, metadata: Vec::new() };
         let labels = [(PROBE_LABEL.to_owned(), stream.to_owned())];
-        self.client.push(&labels, &[entry]).await?;
+        self.client.push(&[StreamEntries { labels: &labels, entries: &[entry] }]).await?;
         Ok(timestamp)
     }
 

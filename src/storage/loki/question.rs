@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     dataframe::{DataPoint, python_str},
-    storage::{GroupKey, Selection, StorageError},
+    storage::{GroupKey, Selection},
     time::Period,
 };
 
@@ -142,8 +142,8 @@ impl LogQuestion {
         self.period.is_some()
     }
 
-    /// The group of a series.
-    pub fn group(&self, labels: &BTreeMap<String, String>) -> Result<Group, StorageError> {
+    /// The group of a series; `None` if its lines are no points.
+    pub fn group(&self, labels: &BTreeMap<String, String>) -> Option<Group> {
         let text = |name: &String| labels.get(name).filter(|text| !text.is_empty());
         let values = self
             .values
@@ -152,15 +152,10 @@ impl LogQuestion {
         let period = match &self.period {
             None => None,
             Some((begin, end)) => {
-                let instant = |name| {
-                    let text = text(name).map_or("", String::as_str);
-                    line::instant(text).ok_or_else(|| {
-                        StorageError::Damaged(format!("Loki holds a period with the date `{text}`"))
-                    })
-                };
+                let instant = |name| line::instant(text(name)?);
                 Some(Period { begin: instant(begin)?, end: instant(end)? })
             }
         };
-        Ok((period, values.collect()))
+        Some((period, values.collect()))
     }
 }

@@ -11,9 +11,10 @@ use tracing::debug;
 
 use super::{
     LokiError, LokiStorage, line,
-    logql::{Extracted, Measure},
+    logql::{self, Extracted, Measure},
     question::{LogQuestion, Question},
-    slices::Slice,
+    slices::{Slice, Source},
+    streams::{SECOND, Span},
     view::View,
 };
 use crate::{
@@ -25,6 +26,9 @@ use crate::{
 
 /// How often a read begins again when what it read was written meanwhile.
 const TRIES: usize = 4;
+
+/// Entries that are rather read than summed up by Loki in many parts.
+const FEW: u64 = 50_000;
 
 /// A point, as a line tells it, with the instant of the entry.
 pub(super) type Found = (i64, Period, String, DataPoint);
@@ -39,9 +43,18 @@ pub(super) enum Sums {
 }
 
 impl LokiStorage {
-    /// Longest time of one query, in seconds.
+    /// Longest time of one query, in seconds: as configured, or what Loki
+    /// turned out to take.
     pub(super) fn shard(&self) -> i64 {
-        i64::from(self.shard_days) * 86_400
+        self.longest_query.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a time was too long for Loki.
+    fn learn_time(&self, message: &str, (from, to): Span) {
+        if message.contains("time range") {
+            let half = ((to - from) / SECOND / 2).max(1);
+            self.longest_query.fetch_min(half, Ordering::Relaxed);
+        }
     }
 
     pub(super) async fn sum(
@@ -141,10 +154,13 @@ impl LokiStorage {
                         sum += count as u64;
                     }
                 }
-                Err(error @ LokiError::Limit { .. }) => match slice.split(question) {
-                    Some(halves) => todo.extend(halves),
-                    None => return Err(error.into()),
-                },
+                Err(LokiError::Limit { query, message }) => {
+                    self.learn_time(&message, slice.span);
+                    match slice.split(&message, question) {
+                        Some(halves) => todo.extend(halves),
+                        None => return Err(LokiError::Limit { query, message }.into()),
+                    }
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -195,16 +211,22 @@ impl LokiStorage {
         while let Some(slice) = todo.pop() {
             match self.ask_sums(log_question, sums, &slice).await {
                 Ok(part) => groups.merge(part),
-                Err(StorageError::Loki(error @ LokiError::Limit { .. })) => {
-                    if let Some(halves) = slice.split(log_question) {
-                        debug!("Parting a query that Loki refused: {error}");
-                        todo.extend(halves);
-                    } else {
-                        let all = |_: i64, _: &DataPoint| true;
-                        let log_question = Some(log_question);
-                        groups.merge(
-                            self.sum_lines(question, log_question, sums, &slice, &all).await?,
-                        );
+                Err(StorageError::Loki(LokiError::Limit { message, .. })) => {
+                    debug!("Parting a query that Loki refused: {message}");
+                    self.learn_time(&message, slice.span);
+                    // Few lines are read sooner than summed up in many parts.
+                    let is_read = message.contains("series")
+                        && slice.has_all_values()
+                        && self.count_slice(slice.clone(), &LogQuestion::nothing()).await? <= FEW;
+                    match slice.split(&message, log_question).filter(|_| !is_read) {
+                        Some(halves) => todo.extend(halves),
+                        None => {
+                            let all = |_: i64, _: &DataPoint| true;
+                            let log_question = Some(log_question);
+                            let sums =
+                                self.sum_lines(question, log_question, sums, &slice, &all).await?;
+                            groups.merge(sums);
+                        }
                     }
                 }
                 Err(error) => return Err(error),
@@ -231,7 +253,7 @@ impl LokiStorage {
         };
         let mut add = |measure, samples: Vec<super::client::Sample>| -> Result<(), StorageError> {
             for sample in samples {
-                let (period, values) = question.group(&sample.metric)?;
+                let Some((period, values)) = question.group(&sample.metric) else { continue };
                 let value = number(&sample.value.1)?;
                 let zero = Decimal::zero();
                 let pair = if measure == Measure::Price { (zero, value) } else { (value, zero) };
@@ -329,6 +351,22 @@ impl LokiStorage {
         Ok(groups)
     }
 
+    /// Counts what the reference wrote, line by line.
+    pub(super) async fn count_reference_lines(
+        &self,
+        selection: &Selection,
+        question: &Question<'_>,
+        view: &View,
+    ) -> Result<Groups, StorageError> {
+        let mut groups = Groups::default();
+        let (clear, mixed) = self.reference_slices(selection, view).await?;
+        let counts = |timestamp: i64, point: &DataPoint| !self.is_hidden(view, timestamp, point);
+        for slice in clear.iter().chain(&mixed) {
+            groups.merge(self.sum_lines(question, None, Sums::Counts, slice, &counts).await?);
+        }
+        Ok(groups)
+    }
+
     /// Whether an entry of the reference does not count.
     pub(super) fn is_hidden(&self, view: &View, timestamp: i64, point: &DataPoint) -> bool {
         let scope = point.label(&self.scope_key).map(crate::dataframe::python_str);
@@ -343,12 +381,13 @@ impl LokiStorage {
         selection: &Selection,
         view: &View,
     ) -> Result<(Vec<Slice>, Vec<Slice>), StorageError> {
-        use super::{logql, slices::Source, streams::SECOND};
         if !self.read_cloudkitty_entries {
             return Ok((Vec::new(), Vec::new()));
         }
         let begin = selection.begin.timestamp().saturating_mul(SECOND);
-        let end = selection.end.timestamp().saturating_mul(SECOND);
+        // Of the days to come there is nothing.
+        let tomorrow = self.clock.now().timestamp() + 86_400;
+        let end = selection.end.timestamp().min(tomorrow).saturating_mul(SECOND).max(begin);
         let project = selection.filters.iter().find_map(|(key, values)| match values.as_slice() {
             [project] if key == "project_id" && !project.is_empty() => Some(project.as_str()),
             _ => None,
@@ -369,7 +408,12 @@ impl LokiStorage {
 }
 
 fn not_shown(view: &View, shown: u64) -> StorageError {
-    StorageError::NotShown { shown, stored: view.points }
+    let stored = view.points;
+    if shown > stored {
+        StorageError::TooMany { shown, stored }
+    } else {
+        StorageError::NotShown { shown, stored }
+    }
 }
 
 /// How many entries one query may ask for: as configured, or as few as Loki

@@ -64,7 +64,7 @@ impl LokiStorage {
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.try_read_page(selection, page).await {
+            match self.try_read_page(selection, page, tries > 1).await {
                 // Replaced between two looks, most likely.
                 Err(StorageError::Changed | StorageError::NotShown { .. }) if tries < TRIES => {}
                 result => return result,
@@ -76,6 +76,7 @@ impl LokiStorage {
         &self,
         selection: &Selection,
         page: Page,
+        by_lines: bool,
     ) -> Result<Retrieved, StorageError> {
         if selection.begin >= selection.end {
             return Ok(Retrieved { total: 0, points: Vec::new() });
@@ -84,8 +85,12 @@ impl LokiStorage {
         // First what the reference wrote, mostly nothing: then everything of
         // ours can come from one snapshot.
         let before = self.view(selection).await?;
-        let reference =
-            self.sum_reference(selection, &question, Sums::Counts, &before).await?.counts();
+        let reference = match by_lines {
+            // Loki may have counted lines that are no points.
+            true => self.count_reference_lines(selection, &question, &before).await?,
+            false => self.sum_reference(selection, &question, Sums::Counts, &before).await?,
+        };
+        let reference = reference.counts();
         let heads = HeadQuery::new(&self.store, selection, &self.scope_key);
         let snapshot = self.database.snapshot().await?;
         let by_heads = match heads.heads_tell() {
@@ -101,8 +106,9 @@ impl LokiStorage {
             let (own, view) = self.sum_own(selection, &question, Sums::Counts, view).await?;
             let plan = Plan::new(&reference, &own.counts(), page);
             let own = self.points_by_lines(&question, &view, &plan.own).await?;
-            let reference =
-                self.points_of_reference(selection, &question, &view, &plan.reference).await?;
+            let reference = self
+                .points_of_reference(selection, &question, &view, &plan.reference, by_lines)
+                .await?;
             return Ok(plan.join(own, reference));
         };
         let plan = Plan::new(&reference, &own, page);
@@ -115,8 +121,9 @@ impl LokiStorage {
         for spans in &spans {
             own.push(self.points_of_spans(&view, spans).await?);
         }
-        let reference =
-            self.points_of_reference(selection, &question, &view, &plan.reference).await?;
+        let reference = self
+            .points_of_reference(selection, &question, &view, &plan.reference, by_lines)
+            .await?;
         Ok(plan.join(own, reference))
     }
 
@@ -292,14 +299,18 @@ impl LokiStorage {
         question: &Question<'_>,
         view: &View,
         parts: &[Part],
+        everywhere: bool,
     ) -> Result<Vec<Points>, StorageError> {
         let mut pages = Vec::new();
         for part in parts {
+            // They stand at the begin of their period, unless something else
+            // than the reference pushed them.
             let narrow = Selection {
                 begin: part.period.begin,
                 end: seconds(part.period.begin.timestamp() + 1),
                 filters: selection.filters.clone(),
             };
+            let narrow = if everywhere { selection.clone() } else { narrow };
             let (clear, mixed) = self.reference_slices(&narrow, view).await?;
             let log_question = question.is_plain().then(|| question.in_logql());
             let counts =

@@ -122,6 +122,11 @@ impl Slice {
         (Some(part((first, last))), rest.map(part).collect())
     }
 
+    /// Whether it is not parted by values.
+    pub fn has_all_values(&self) -> bool {
+        self.conditions.is_empty() && self.cursor.is_none()
+    }
+
     /// Its selector.
     pub fn selector(&self, common: &[(String, String)]) -> String {
         match &self.source {
@@ -153,12 +158,17 @@ impl Slice {
         (query, self.span.1 - 1)
     }
 
-    /// Two smaller slices that together are this one; `None` if it is as small
-    /// as can be.
-    pub fn split(&self, question: &LogQuestion) -> Option<[Self; 2]> {
+    /// Two smaller slices that together are this one, parted by what Loki found
+    /// too much; `None` if it is as small as can be.
+    pub fn split(&self, limit: &str, question: &LogQuestion) -> Option<[Self; 2]> {
+        if limit.contains("time range") {
+            return self.split_time();
+        }
+        if limit.contains("input size") {
+            return self.split_streams();
+        }
         // Periods make groups, too, and time parts them best.
-        if question.by.len() > 1
-            && question.is_by_time()
+        if question.is_by_time()
             && let Some(halves) = self.split_time()
         {
             return Some(halves);

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sea_orm::{DatabaseTransaction, Value as SqlValue};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, Value as SqlValue};
 
 use super::{
     slices::{Slice, Source},
@@ -74,9 +74,14 @@ impl View {
                 None => {}
             }
         }
-        let points = points(connection, store, window).await?;
-        streams.retain(|stream| points.contains_key(&stream.id));
-        let points = streams.iter().filter_map(|stream| points.get(&stream.id)).sum();
+        let held = held(connection, store, window).await?;
+        streams.retain(|stream| held.contains_key(&stream.id));
+        let held: Vec<&Held> = streams.iter().filter_map(|stream| held.get(&stream.id)).collect();
+        let points = held.iter().map(|held| held.points).sum();
+        // No further than there is anything.
+        let first = held.iter().map(|held| held.first).min().unwrap_or(window.1);
+        let last = held.iter().map(|held| held.last + 1).max().unwrap_or(first);
+        let window = (first, last);
         Ok(Self { window, streams, superseded, points, hidden })
     }
 
@@ -166,25 +171,33 @@ impl View {
     }
 }
 
-/// How many points of a window there are in each stream.
-async fn points(
+/// What heads of a window say of a stream.
+struct Held {
+    points: u64,
+    /// Begin of the first period.
+    first: i64,
+    /// Begin of the last one.
+    last: i64,
+}
+
+/// What each stream holds of a window.
+async fn held(
     connection: &DatabaseTransaction,
     store: &str,
     (begin, end): (i64, i64),
-) -> Result<HashMap<i64, u64>, StorageError> {
-    use sea_orm::ConnectionTrait;
+) -> Result<HashMap<i64, Held>, StorageError> {
     let action = "count points";
-    let sql = "SELECT stream_id, SUM(points) AS points FROM ratekitty_dataframes \
+    let sql = "SELECT stream_id, SUM(points) AS points, MIN(begin_epoch) AS first_epoch, \
+               MAX(begin_epoch) AS last_epoch FROM ratekitty_dataframes \
                WHERE store = ? AND begin_epoch >= ? AND begin_epoch < ? GROUP BY stream_id";
     let values = [SqlValue::from(store), begin.into(), end.into()];
     let rows = connection.query_all_raw(statement(connection, sql, values)).await;
     let mut found = HashMap::new();
     for row in rows.to(action)? {
-        let Some(stream) = row.try_get::<Option<i64>>("", "stream_id").to(action)? else {
-            continue;
-        };
-        let points: i64 = row.try_get("", "points").to(action)?;
-        found.insert(stream, u64::try_from(points).unwrap_or_default());
+        let number = |name| row.try_get::<i64>("", name).to(action);
+        let points = u64::try_from(number("points")?).unwrap_or_default();
+        let held = Held { points, first: number("first_epoch")?, last: number("last_epoch")? };
+        found.insert(number("stream_id")?, held);
     }
     Ok(found)
 }

@@ -7,13 +7,14 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use sea_orm::ConnectionTrait;
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
 use super::{
     LokiError, LokiStorage, line, logql,
-    push::Entry,
+    push::{Entry, StreamEntries},
     streams::{self, Owner, SECOND, Span, Stream},
 };
 use crate::{
@@ -138,7 +139,7 @@ impl LokiStorage {
                 return Ok(transaction.commit().await.to("commit a period")?);
             }
             transaction.commit().await.to("note a push")?;
-            match self.push(&write).await {
+            match self.push(&[&write]).await {
                 Ok(()) => {
                     let transaction = self.database.begin().await?;
                     let superseded = self.settle(&transaction, &mut write, &digest, false).await?;
@@ -194,8 +195,8 @@ impl LokiStorage {
             intended.push((digest, Write { scope_id, stream, parts, offsets }));
         }
         transaction.commit().await.to("note a push")?;
-        for at in 0..intended.len() {
-            let Err(error) = self.push(&intended[at].1).await else { continue };
+        let writes: Vec<_> = intended.iter().map(|(_, write)| write).collect();
+        if let Err(error) = self.push(&writes).await {
             let transaction = self.database.begin().await?;
             for (_, write) in &mut intended {
                 self.owner(write.scope_id).give_up(&transaction, &mut write.stream).await?;
@@ -210,23 +211,35 @@ impl LokiStorage {
         Ok(transaction.commit().await.to("commit data points")?)
     }
 
-    /// Pushes everything, in parts that Loki takes.
-    async fn push(&self, write: &Write<'_>) -> Result<(), LokiError> {
-        let labels = self.labels(&write.stream);
-        for part in &write.parts {
-            let mut rest = part.entries.as_slice();
-            while !rest.is_empty() {
-                let mut bytes = 0;
-                let fitting = rest.iter().take(self.batch_entries).take_while(|entry| {
+    /// Pushes everything, in parts that Loki takes, as many at once as the
+    /// client allows.
+    async fn push(&self, writes: &[&Write<'_>]) -> Result<(), LokiError> {
+        let labels: Vec<_> = writes.iter().map(|write| self.labels(&write.stream)).collect();
+        let mut batches: Vec<Vec<StreamEntries<'_>>> = Vec::new();
+        let (mut count, mut bytes) = (usize::MAX, usize::MAX);
+        for (write, labels) in writes.iter().zip(&labels) {
+            for entries in write.parts.iter().map(|part| part.entries.as_slice()) {
+                let mut start = 0;
+                for (at, entry) in entries.iter().enumerate() {
+                    let is_full = count >= self.batch_entries
+                        || bytes.saturating_add(entry.line.len()) > self.batch_bytes;
+                    if is_full {
+                        if let Some(batch) = batches.last_mut().filter(|_| start < at) {
+                            batch.push(StreamEntries { labels, entries: &entries[start..at] });
+                        }
+                        batches.push(Vec::new());
+                        (start, count, bytes) = (at, 0, 0);
+                    }
+                    count += 1;
                     bytes += entry.line.len();
-                    bytes <= self.batch_bytes
-                });
-                let count = fitting.count().max(1);
-                self.client.push(&labels, &rest[..count]).await?;
-                rest = &rest[count..];
+                }
+                if let Some(batch) = batches.last_mut().filter(|_| start < entries.len()) {
+                    batch.push(StreamEntries { labels, entries: &entries[start..] });
+                }
             }
         }
-        Ok(())
+        let pushes: Vec<_> = batches.iter().map(|batch| self.client.push(batch).boxed()).collect();
+        stream::iter(pushes).buffer_unordered(self.pushes_at_once).try_collect().await
     }
 
     /// Makes pushed entries count, in place of what counted before if
@@ -292,8 +305,7 @@ impl LokiStorage {
                 owner.give_up(&transaction, &mut stream).await?;
             }
             // No further than the stream goes, so that it can be continued.
-            let written = stream.second_ns(stream.last) + SECOND;
-            let span = (stream.second_ns(begin), stream.second_ns(end).min(written));
+            let span = (stream.second_ns(begin), stream.second_ns(end).min(stream.known_ns));
             owner.supersede(&transaction, Some(stream.id), span).await?;
             superseded.push((stream.id, span));
             stream.digest.clear();
