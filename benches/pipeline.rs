@@ -34,7 +34,7 @@ use ratekitty::{
     rating::{RatingModule, hashmap::Rules, pricelist::PriceList},
     state::{Database, rating_rules, schema},
     storage::{self, GroupKey, Page, Selection, Storage},
-    time::{ManualClock, Period, seconds},
+    time::{Clock, ManualClock, Period, RealClock, seconds},
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -160,7 +160,8 @@ impl Setup {
         let config = Config::from_sources(&Sources::read(&[Place::File(file)]).unwrap()).unwrap();
         let database = Database::connect(&config.database).await.unwrap();
         schema::upgrade(&database).await.unwrap();
-        let storage = storage::build(&config, &database).unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(RealClock);
+        let storage = storage::build(&config, &database, &clock).unwrap();
         Self { config, database, storage, _dir: dir }
     }
 }

@@ -10,6 +10,7 @@
 
 mod faults;
 mod layering;
+mod loki;
 mod parity;
 mod pipeline;
 mod pricelist;

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use chrono::{DateTime, Utc};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use ratekitty::{
     dataframe::{DataFrame, DataPoint},
@@ -11,7 +12,7 @@ use ratekitty::{
 };
 use serde_json::{Value, json};
 
-use crate::support::TestApp;
+use crate::support::{FakeLoki, TestApp, fake_loki::Limits};
 
 /// Midnight, 1 November 2026, UTC.
 const START: i64 = 1_793_491_200;
@@ -22,11 +23,37 @@ struct Backend {
     name: &'static str,
     storage: Arc<dyn Storage>,
     _app: TestApp,
+    _loki: Option<FakeLoki>,
 }
 
+/// The time of the suite.
+const NOW: &str = "2026-11-20T00:00:00Z";
+
 async fn backends() -> Vec<Backend> {
-    let app = TestApp::new("2026-11-20T00:00:00Z", "", "").await;
-    vec![Backend { name: "sql", storage: app.storage.clone(), _app: app }]
+    let app = TestApp::new(NOW, "", "").await;
+    let sql = Backend { name: "sql", storage: app.storage.clone(), _app: app, _loki: None };
+    let mut backends = vec![sql];
+    for (name, conf) in [
+        ("loki", ""),
+        ("loki, protobuf", "content_type = application/x-protobuf\nbatch_entries = 7"),
+    ] {
+        let (app, loki) = loki_app(Limits::roomy(), conf).await;
+        backends.push(Backend { name, storage: app.storage.clone(), _app: app, _loki: loki });
+    }
+    backends
+}
+
+/// A ratekitty with a Loki: the one of `RATEKITTY_TEST_LOKI_URL`, as a tenant
+/// of its own, or else a double with these limits.
+pub async fn loki_app(limits: Limits, conf: &str) -> (TestApp, Option<FakeLoki>) {
+    if let Ok(url) = std::env::var("RATEKITTY_TEST_LOKI_URL") {
+        let tenant = format!("test-{:x}", rand::random::<u64>());
+        let conf = format!("tenant = {tenant}\n{conf}");
+        return (TestApp::with_loki(NOW, &url, &conf, "").await, None);
+    }
+    let loki = FakeLoki::start(limits).await;
+    loki.set_now(NOW.parse::<DateTime<Utc>>().unwrap().timestamp() * 1_000_000_000);
+    (TestApp::with_loki(NOW, &loki.url(), conf, "").await, Some(loki))
 }
 
 fn hour(number: i64) -> Period {
@@ -331,14 +358,17 @@ async fn pages_tile_the_whole() {
             for limit in [1, 7, 100, 10_000] {
                 let mut tiled = Vec::new();
                 let mut offset = 0;
-                while offset < whole.total {
+                // Of small pages, some.
+                let end = whole.total.min(limit * 30);
+                while offset < end {
                     let page = storage.retrieve(&selection, Page { offset, limit }).await.unwrap();
                     assert_eq!(page.total, whole.total, "{name}");
                     assert!(!page.points.is_empty() && page.points.len() as u64 <= limit, "{name}");
                     offset += page.points.len() as u64;
                     tiled.extend(page.points);
                 }
-                assert_eq!(tiled, whole.points, "{name} {limit}");
+                assert_eq!(tiled, whole.points[..tiled.len()], "{name} {limit}");
+                assert!(tiled.len() as u64 >= end, "{name} {limit}");
             }
             let beyond = Page { offset: u64::MAX, limit: u64::MAX };
             let beyond = storage.retrieve(&selection, beyond).await.unwrap();

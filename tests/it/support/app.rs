@@ -6,7 +6,6 @@ use axum::{
     body::{Body, to_bytes},
     http::{HeaderMap, Request, StatusCode},
 };
-use chrono::{DateTime, Utc};
 use ratekitty::{
     api::{self, AppState},
     collector,
@@ -15,7 +14,7 @@ use ratekitty::{
     processor::{Outcome, Pipeline, Progress, UnsupportedExpression},
     state::{Database, schema},
     storage::{self, Storage},
-    time::ManualClock,
+    time::{Clock, ManualClock},
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -54,11 +53,21 @@ impl TestApp {
     /// One with a SQLite database; `conf` is added to its configuration file,
     /// `metrics` is its metrics file.
     pub async fn new(now: &str, conf: &str, metrics: &str) -> Self {
+        Self::with_storage("sql", now, conf, metrics).await
+    }
+
+    /// One that keeps dataframes in a Loki; `conf` begins in `[storage_loki]`.
+    pub async fn with_loki(now: &str, url: &str, conf: &str, metrics: &str) -> Self {
+        let conf = format!("[storage_loki]\nurl = {url}\nretry_budget = 5\n{conf}");
+        Self::with_storage("loki", now, &conf, metrics).await
+    }
+
+    async fn with_storage(backend: &str, now: &str, conf: &str, metrics: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().display();
         std::fs::write(dir.path().join("metrics.yml"), metrics).unwrap();
         let text = format!(
-            "[DEFAULT]\nauth_strategy = noauth\n[storage]\nbackend = sql\n\
+            "[DEFAULT]\nauth_strategy = noauth\n[storage]\nbackend = {backend}\n\
              [ratekitty]\nstate_path = {path}\nhttp_retry_budget = 0.3\n\
              [collect]\ncollector = prometheus\nmetrics_conf = {path}/metrics.yml\n\
              [fetcher]\nbackend = prometheus\n{conf}"
@@ -69,9 +78,26 @@ impl TestApp {
         assert_eq!(config.warnings, Vec::<String>::new());
         let database = Database::connect(&config.database).await.unwrap();
         schema::upgrade(&database).await.unwrap();
-        let storage = storage::build(&config, &database).unwrap();
-        let now: DateTime<Utc> = now.parse().unwrap();
-        Self { _dir: dir, config, database, storage, clock: ManualClock::new(now) }
+        let clock = ManualClock::new(now.parse().unwrap());
+        let as_clock: Arc<dyn Clock> = Arc::new(clock.clone());
+        let storage = storage::build(&config, &database, &as_clock).unwrap();
+        Self { _dir: dir, config, database, storage, clock }
+    }
+
+    /// One with both: usage from a Prometheus, dataframes in a Loki. `conf`
+    /// follows in `[collect]`.
+    pub async fn with_prometheus_and_loki(
+        now: &str,
+        (prometheus, loki): (&str, &str),
+        conf: &str,
+        metrics: &str,
+    ) -> Self {
+        let conf = format!(
+            "[storage_loki]\nurl = {loki}\nretry_budget = 20\n\
+             [fetcher_prometheus]\nmetric = scope_info\nprometheus_url = {prometheus}\n\
+             [collector_prometheus]\nprometheus_url = {prometheus}\n[collect]\n{conf}\n"
+        );
+        Self::with_storage("loki", now, &conf, metrics).await
     }
 
     /// One whose fetcher and collector ask a Prometheus; `scope_info` tells the

@@ -2,9 +2,11 @@
 //! API without a socket, and real programs.
 
 mod app;
+pub mod fake_loki;
 mod prometheus;
 
 pub use app::TestApp;
+pub use fake_loki::FakeLoki;
 pub use prometheus::Prometheus;
 
 use std::{path::PathBuf, time::Duration};
