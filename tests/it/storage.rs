@@ -12,7 +12,13 @@ use ratekitty::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{FakeLoki, TestApp, fake_loki::Limits};
+use crate::{
+    loki::FAULTS,
+    support::{
+        FakeLoki, TestApp,
+        fake_loki::{Kind, Limits},
+    },
+};
 
 /// Midnight, 1 November 2026, UTC.
 const START: i64 = 1_793_491_200;
@@ -20,7 +26,7 @@ const HOUR: i64 = 3_600;
 
 /// A backend and what it needs to live.
 struct Backend {
-    name: &'static str,
+    name: String,
     storage: Arc<dyn Storage>,
     _app: TestApp,
     _loki: Option<FakeLoki>,
@@ -31,14 +37,25 @@ const NOW: &str = "2026-11-20T00:00:00Z";
 
 async fn backends() -> Vec<Backend> {
     let app = TestApp::new(NOW, "", "").await;
-    let sql = Backend { name: "sql", storage: app.storage.clone(), _app: app, _loki: None };
+    let sql = Backend { name: "sql".into(), storage: app.storage.clone(), _app: app, _loki: None };
     let mut backends = vec![sql];
     for (name, conf) in [
         ("loki", ""),
         ("loki, protobuf", "content_type = application/x-protobuf\nbatch_entries = 7"),
     ] {
         let (app, loki) = loki_app(Limits::roomy(), conf).await;
-        backends.push(Backend { name, storage: app.storage.clone(), _app: app, _loki: loki });
+        let storage = app.storage.clone();
+        backends.push(Backend { name: name.into(), storage, _app: app, _loki: loki });
+    }
+    for fault in FAULTS {
+        let (app, loki) = loki_app(Limits::roomy(), "retry_budget = 60").await;
+        let seed = rand::random();
+        if let Some(loki) = &loki {
+            loki.faults().random(Kind::Any, seed, 0.02, std::slice::from_ref(&fault));
+        }
+        let storage = app.storage.clone();
+        let name = format!("loki, {fault:?}, seed {seed}");
+        backends.push(Backend { name, storage, _app: app, _loki: loki });
     }
     backends
 }
@@ -359,7 +376,7 @@ async fn pages_tile_the_whole() {
                 let mut tiled = Vec::new();
                 let mut offset = 0;
                 // Of small pages, some.
-                let end = whole.total.min(limit * 30);
+                let end = whole.total.min(limit * 5);
                 while offset < end {
                     let page = storage.retrieve(&selection, Page { offset, limit }).await.unwrap();
                     assert_eq!(page.total, whole.total, "{name}");

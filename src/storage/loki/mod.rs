@@ -3,7 +3,7 @@
 //! ```text
 //! write.rs     heads and intent → push → commit     streams.rs: which entries count
 //! read.rs      sums: heads, or LogQL, or lines      view.rs: what counts now
-//! retrieve.rs  pages of points                      lines.rs: all lines of a time
+//! retrieve.rs  pages of points, points.rs           lines.rs: all lines of a time
 //! question.rs, slices.rs, logql.rs                  what is asked, in parts, as text
 //! line.rs, push.rs, client.rs, error.rs             lines and Loki's HTTP API
 //! ```
@@ -19,6 +19,7 @@ mod error;
 mod line;
 mod lines;
 mod logql;
+mod points;
 mod probe;
 mod push;
 mod question;

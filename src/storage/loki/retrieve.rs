@@ -4,21 +4,11 @@
 //! answer the filters. Otherwise, and for what the reference wrote, Loki counts
 //! the points of each period, and the periods of the page are read.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    ops::ControlFlow,
-};
+use std::collections::BTreeMap;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction};
 
-use super::{
-    LokiStorage, line, logql,
-    question::Question,
-    read::{Found, Sums},
-    slices::Slice,
-    streams::Span,
-    view::View,
-};
+use super::{LokiStorage, question::Question, read::Sums, view::View};
 use crate::{
     dataframe::DataPoint,
     state::{Context, statement},
@@ -33,26 +23,28 @@ use crate::{
 type Counts = BTreeMap<Period, u64>;
 
 /// Points of a page.
-type Points = Vec<(Period, String, DataPoint)>;
+pub(super) type Points = Vec<(Period, String, DataPoint)>;
 
 /// Where the points of a head stand.
-struct HeadSpan {
-    stream: i64,
-    frame_type: String,
+pub(super) struct HeadSpan {
+    pub stream: i64,
+    pub frame_type: String,
     /// Begin of the period.
-    begin: i64,
+    pub begin: i64,
     /// Entries of the stream and period before the first one.
-    offset: i64,
+    pub offset: i64,
     /// How many.
-    points: i64,
+    pub points: i64,
 }
 
 /// A part of a period: how many points to leave out, and how many to take.
 #[derive(Clone, Copy)]
-struct Part {
-    period: Period,
-    skip: u64,
-    take: u64,
+pub(super) struct Part {
+    pub period: Period,
+    pub skip: u64,
+    pub take: u64,
+    /// Whether that is all of the period.
+    pub is_whole: bool,
 }
 
 impl LokiStorage {
@@ -117,10 +109,7 @@ impl LokiStorage {
             spans.push(self.head_spans(&snapshot, &heads, *part).await?);
         }
         drop(snapshot);
-        let mut own = Vec::with_capacity(spans.len());
-        for spans in &spans {
-            own.push(self.points_of_spans(&view, spans).await?);
-        }
+        let own = self.points_of_spans(&view, &spans).await?;
         let reference = self
             .points_of_reference(selection, &question, &view, &plan.reference, by_lines)
             .await?;
@@ -195,186 +184,10 @@ impl LokiStorage {
         }
         Ok(spans)
     }
-
-    /// The points of heads of one period, in their order.
-    async fn points_of_spans(
-        &self,
-        view: &View,
-        spans: &[HeadSpan],
-    ) -> Result<Points, StorageError> {
-        let streams: HashMap<i64, _> = view.streams.iter().map(|s| (s.id, s)).collect();
-        // Entries that stand together are read together; of many streams, all
-        // at once.
-        let mut ranges: Vec<(&str, Span)> = Vec::new();
-        let mut places = Vec::new();
-        for span in spans {
-            let Some(stream) = streams.get(&span.stream) else {
-                return Err(StorageError::Changed);
-            };
-            let from = stream.start_ns(span.begin) + span.offset;
-            let to = from + span.points;
-            places.push((stream.label.as_str(), (from, to), span));
-            match ranges.last_mut() {
-                Some((label, (_, end))) if *label == stream.label && *end == from => *end = to,
-                _ => ranges.push((&stream.label, (from, to))),
-            }
-        }
-        let mut found: HashMap<(String, i64), (String, DataPoint)> = HashMap::new();
-        for batch in ranges.chunks(if ranges.len() > MANY { STREAMS_AT_ONCE } else { 1 }) {
-            let names: Vec<String> = {
-                let mut names: Vec<_> =
-                    batch.iter().map(|(label, _)| (*label).to_owned()).collect();
-                names.sort_unstable();
-                names.dedup();
-                names
-            };
-            let from = batch.iter().map(|(_, (from, _))| *from).min().unwrap_or_default();
-            let to = batch.iter().map(|(_, (_, to))| *to).max().unwrap_or_default();
-            let selector = logql::own_streams(&self.common, &names);
-            let wanted: HashMap<&str, Vec<Span>> =
-                batch.iter().fold(HashMap::new(), |mut wanted, (label, span)| {
-                    wanted.entry(*label).or_insert_with(Vec::new).push(*span);
-                    wanted
-                });
-            self.read_entries(&selector, "", (from, to), &mut |timestamp, labels, text| {
-                let label = labels.get(logql::STREAM_LABEL).map_or("", String::as_str);
-                let spans = wanted.get(label).map_or(&[][..], Vec::as_slice);
-                if spans.iter().any(|(from, to)| (*from..*to).contains(&timestamp))
-                    && let Some((_, frame_type, point)) = line::read(text)
-                {
-                    found.insert((label.to_owned(), timestamp), (frame_type, point));
-                }
-                Ok(ControlFlow::Continue(()))
-            })
-            .await?;
-        }
-        let mut points = Points::new();
-        let stored = spans.iter().map(|span| u64::try_from(span.points).unwrap_or(0)).sum();
-        for (label, (from, to), span) in places {
-            let length = streams.get(&span.stream).map_or(0, |stream| stream.period_seconds);
-            let period = Period { begin: seconds(span.begin), end: seconds(span.begin + length) };
-            for timestamp in from..to {
-                match found.remove(&(label.to_owned(), timestamp)) {
-                    Some((frame_type, point)) if frame_type == span.frame_type => {
-                        points.push((period, frame_type, point));
-                    }
-                    _ => {
-                        let shown = points.len() as u64;
-                        return Err(StorageError::NotShown { shown, stored });
-                    }
-                }
-            }
-        }
-        Ok(points)
-    }
-
-    /// Parts of periods, by looking at every line that the filters let pass.
-    async fn points_by_lines(
-        &self,
-        question: &Question<'_>,
-        view: &View,
-        parts: &[Part],
-    ) -> Result<Vec<Points>, StorageError> {
-        let mut pages = Vec::new();
-        for part in parts {
-            let begin = part.period.begin.timestamp();
-            let view = view.narrowed((begin, begin + 1));
-            let (even, uneven) = view.slices(true, self.shard());
-            let log_question = question.is_plain().then(|| question.in_logql());
-            let mut found: Vec<Found> = Vec::new();
-            for (slice, is_even) in
-                even.iter().map(|s| (s, true)).chain(uneven.iter().map(|s| (s, false)))
-            {
-                let log_question = log_question.as_ref().filter(|_| is_even);
-                self.collect(log_question, question, part, slice, &|_, _| true, &mut found).await?;
-            }
-            pages.push(take_part(found, part)?);
-        }
-        Ok(pages)
-    }
-
-    async fn points_of_reference(
-        &self,
-        selection: &Selection,
-        question: &Question<'_>,
-        view: &View,
-        parts: &[Part],
-        everywhere: bool,
-    ) -> Result<Vec<Points>, StorageError> {
-        let mut pages = Vec::new();
-        for part in parts {
-            // They stand at the begin of their period, unless something else
-            // than the reference pushed them.
-            let narrow = Selection {
-                begin: part.period.begin,
-                end: seconds(part.period.begin.timestamp() + 1),
-                filters: selection.filters.clone(),
-            };
-            let narrow = if everywhere { selection.clone() } else { narrow };
-            let (clear, mixed) = self.reference_slices(&narrow, view).await?;
-            let log_question = question.is_plain().then(|| question.in_logql());
-            let counts =
-                |timestamp: i64, point: &DataPoint| !self.is_hidden(view, timestamp, point);
-            let mut found: Vec<Found> = Vec::new();
-            for slice in clear.iter().chain(&mixed) {
-                let log_question = log_question.as_ref();
-                self.collect(log_question, question, part, slice, &counts, &mut found).await?;
-            }
-            pages.push(take_part(found, part)?);
-        }
-        Ok(pages)
-    }
-
-    /// Adds the points of a slice that are of a part's period.
-    async fn collect(
-        &self,
-        log_question: Option<&super::question::LogQuestion>,
-        question: &Question<'_>,
-        part: &Part,
-        slice: &Slice,
-        counts: &(dyn Fn(i64, &DataPoint) -> bool + Sync),
-        found: &mut Vec<Found>,
-    ) -> Result<(), StorageError> {
-        let enough = part.skip.saturating_add(part.take);
-        let mut here = 0;
-        self.read_points(log_question, slice, &mut |point: Found| {
-            let (timestamp, period, frame_type, data) = &point;
-            if *period == part.period
-                && counts(*timestamp, data)
-                && question.group(*period, frame_type, data).is_some()
-            {
-                found.push(point);
-                here += 1;
-            }
-            // Of each slice, no more can be on the page.
-            Ok(if here < enough { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-        })
-        .await
-    }
 }
 
 /// How often a page is read when it changes meanwhile.
 const TRIES: usize = 3;
-/// From how many ranges on they are read together.
-const MANY: usize = 8;
-/// How many of them.
-const STREAMS_AT_ONCE: usize = 1_000;
-
-/// The page's share of what was found in a period, oldest entry first.
-fn take_part(mut found: Vec<Found>, part: &Part) -> Result<Points, StorageError> {
-    found.sort_by_key(|one| one.0);
-    let skip = usize::try_from(part.skip).unwrap_or(usize::MAX);
-    let take = usize::try_from(part.take).unwrap_or(usize::MAX);
-    let points: Points = found
-        .into_iter()
-        .skip(skip)
-        .take(take)
-        .map(|(_, period, frame_type, point)| (period, frame_type, point))
-        .collect();
-    // They were counted a moment before.
-    if points.len() < take { Err(StorageError::Changed) } else { Ok(points) }
-}
-
 /// Which parts of which periods make a page.
 struct Plan {
     /// Points in all.
@@ -403,7 +216,7 @@ impl Plan {
                 let count = counts.get(&period).copied().unwrap_or_default();
                 if let Some((skip, take)) = window.next(count) {
                     let parts = if is_own { &mut plan.own } else { &mut plan.reference };
-                    parts.push(Part { period, skip, take });
+                    parts.push(Part { period, skip, take, is_whole: take == count });
                     plan.order.push(is_own);
                 }
             }

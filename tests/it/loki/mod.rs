@@ -8,6 +8,8 @@ mod python;
 mod revisions;
 mod truth;
 
+pub use truth::FAULTS;
+
 use ratekitty::{
     dataframe::{DataFrame, DataPoint},
     decimal::Decimal,

@@ -149,9 +149,13 @@ impl Evaluation<'_> {
         let mut known: HashMap<String, u32> = HashMap::new();
         let mut key = String::new();
         let Some(tenant) = self.tenant else { return selected };
-        for stream in tenant.streams.iter().filter(|stream| range.log.matches(&stream.labels)) {
+        for stream in &tenant.streams {
+            let entries = stream.between(from, to.saturating_add(1));
+            if entries.is_empty() || !range.log.matches(&stream.labels) {
+                continue;
+            }
             let mut hidden = Hidden::of(tenant, stream, self.now, self.limits.delete_delay);
-            for entry in stream.between(from, to.saturating_add(1)) {
+            for entry in entries {
                 if !entry.visible || hidden.hides(entry) {
                     continue;
                 }

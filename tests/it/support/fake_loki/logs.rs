@@ -6,7 +6,7 @@ use super::{
     deletes::Hidden,
     labels,
     limits::Limits,
-    logql::LogExpr,
+    logql::{LogExpr, Stage},
     pipeline::Pipeline,
     split::by_time,
     store::{Entry, Stream, Tenant},
@@ -29,8 +29,9 @@ pub fn lines(
     limit: usize,
     forward: bool,
 ) -> Found {
+    let in_window = |stream: &&Stream| !stream.between(window.0, window.1).is_empty();
     let selected: Vec<&Stream> =
-        tenant.streams.iter().filter(|stream| log.matches(&stream.labels)).collect();
+        tenant.streams.iter().filter(in_window).filter(|s| log.matches(&s.labels)).collect();
     let length = limits.split_queries_by_interval * 1_000_000_000;
     let mut parts = by_time(window.0, window.1, length);
     if !forward {
@@ -42,7 +43,32 @@ pub fn lines(
         // A part is a query of its own, with parsers that know nothing yet.
         let mut pipeline = Pipeline::for_logs(&log.stages);
         let mut lines: Vec<(String, &Entry)> = Vec::new();
-        for stream in &selected {
+        let remembers = log.stages.iter().any(|stage| matches!(stage, Stage::Json));
+        if forward && !remembers {
+            // The order of lines changes nothing: only those that are asked
+            // for are looked at.
+            let entries = selected.iter().flat_map(|stream| {
+                let hidden = Hidden::of(tenant, stream, now, limits.delete_delay);
+                let hidden = std::rc::Rc::new(std::cell::RefCell::new(hidden));
+                let entries = stream.between(from, to).iter();
+                entries.map(move |entry| (stream, hidden.clone(), entry))
+            });
+            let mut entries: Vec<_> = entries.collect();
+            entries.sort_by_key(|(_, _, entry)| entry.ts);
+            for (stream, hidden, entry) in entries {
+                if lines.len() + found.count == limit {
+                    break;
+                }
+                if entry.visible
+                    && !hidden.borrow_mut().hides(entry)
+                    && let Some(labels) = pipeline.run(&stream.labels, entry)
+                {
+                    lines.push((labels::json(labels.all()), entry));
+                }
+            }
+        }
+        let selected: &[&Stream] = if forward && !remembers { &[] } else { &selected };
+        for stream in selected {
             let mut hidden = Hidden::of(tenant, stream, now, limits.delete_delay);
             let entries = stream.between(from, to);
             let mut visit = |entry: &'_ Entry| {
