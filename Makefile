@@ -23,6 +23,7 @@ bench: export PATH := $(PATH):$(PEERS)/prometheus/usr/bin
 bench: ## Measure collecting, rating and storing
 	@scripts/get-peer prometheus > /dev/null
 	cargo bench --bench pipeline
+	cargo bench --bench loki
 
 lint: ## Check format, lints, licences and sources of dependencies
 	@scripts/get-peer cargo-deny > /dev/null

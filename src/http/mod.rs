@@ -14,6 +14,8 @@ pub struct ClientSettings {
     /// Files with the client's certificate and its key (PEM), for servers that
     /// ask for one.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// Whether redirects are left unfollowed.
+    pub no_redirects: bool,
     /// Longest wait for a whole answer; `None` waits for ever.
     pub timeout: Option<Duration>,
 }
@@ -73,6 +75,9 @@ pub fn client(settings: &ClientSettings) -> Result<reqwest::Client, ClientError>
         .connect_timeout(Duration::from_secs(10))
         // A server that closes idle connections must not cost a request.
         .pool_idle_timeout(Duration::from_secs(20));
+    if settings.no_redirects {
+        builder = builder.redirect(reqwest::redirect::Policy::none());
+    }
     if let Some(timeout) = settings.timeout {
         builder = builder.timeout(timeout);
     }

@@ -27,7 +27,9 @@ pub trait Retryable {
 /// A `Retry-After` in seconds; dates are not used by the servers that we ask.
 pub fn retry_after(headers: &reqwest::header::HeaderMap) -> Option<Duration> {
     let value = headers.get(reqwest::header::RETRY_AFTER)?.to_str().ok()?;
-    value.trim().parse().ok().map(Duration::from_secs)
+    let seconds: u64 = value.trim().parse().ok()?;
+    // Nobody waits longer than a day, nor can an instant be so far away.
+    Some(Duration::from_secs(seconds.min(86_400)))
 }
 
 /// Runs `operation` until it succeeds, fails for good, or `budget` is spent.

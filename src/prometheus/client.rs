@@ -39,6 +39,7 @@ impl PrometheusClient {
             cafile: endpoint.cafile.clone(),
             insecure: endpoint.insecure,
             identity: None,
+            no_redirects: false,
             timeout: endpoint.timeout,
         };
         Ok(Self {

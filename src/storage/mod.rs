@@ -8,7 +8,7 @@ mod heads;
 pub mod loki;
 pub mod sql;
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -199,14 +199,40 @@ pub struct Totals {
     pub rows: Vec<TotalRow>,
 }
 
+/// A point with its period and type.
+pub type Found = (Period, String, DataPoint);
+
 /// One page of points.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Retrieved {
     /// How many points there are in all.
     pub total: u64,
     /// The page: (period, type, point), ordered by period, and within one always
     /// in the same way.
-    pub points: Vec<(Period, String, DataPoint)>,
+    pub points: Vec<Found>,
+}
+
+/// Takes the points of a page as they are read.
+#[async_trait]
+pub trait PointSink: Send {
+    /// How many points there are in all; told once, before the first points.
+    async fn total(&mut self, total: u64);
+
+    /// The next points, a few thousand at most unless they are of one period;
+    /// whether more are wanted.
+    async fn points(&mut self, points: Vec<Found>) -> ControlFlow<()>;
+}
+
+#[async_trait]
+impl PointSink for Retrieved {
+    async fn total(&mut self, total: u64) {
+        self.total = total;
+    }
+
+    async fn points(&mut self, mut points: Vec<Found>) -> ControlFlow<()> {
+        self.points.append(&mut points);
+        ControlFlow::Continue(())
+    }
 }
 
 /// What a look at a backend's peer showed.
@@ -237,11 +263,27 @@ pub trait Storage: Send + Sync {
     /// [`StorageError`]
     async fn append(&self, frames: &[DataFrame]) -> Result<(), StorageError>;
 
+    /// Hands on the points of a selection as they are read, all as they were
+    /// at one moment.
+    ///
+    /// # Errors
+    /// [`StorageError`]; then what was handed on is a part of the page.
+    async fn retrieve_into(
+        &self,
+        selection: &Selection,
+        page: Page,
+        sink: &mut dyn PointSink,
+    ) -> Result<(), StorageError>;
+
     /// Points of a selection.
     ///
     /// # Errors
     /// [`StorageError`]
-    async fn retrieve(&self, selection: &Selection, page: Page) -> Result<Retrieved, StorageError>;
+    async fn retrieve(&self, selection: &Selection, page: Page) -> Result<Retrieved, StorageError> {
+        let mut retrieved = Retrieved::default();
+        self.retrieve_into(selection, page, &mut retrieved).await?;
+        Ok(retrieved)
+    }
 
     /// Sums over a selection. Without group keys there is one row, or none if
     /// there are no points.

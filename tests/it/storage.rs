@@ -28,7 +28,7 @@ const HOUR: i64 = 3_600;
 struct Backend {
     name: String,
     storage: Arc<dyn Storage>,
-    _app: TestApp,
+    app: TestApp,
     _loki: Option<FakeLoki>,
 }
 
@@ -37,7 +37,7 @@ const NOW: &str = "2026-11-20T00:00:00Z";
 
 async fn backends() -> Vec<Backend> {
     let app = TestApp::new(NOW, "", "").await;
-    let sql = Backend { name: "sql".into(), storage: app.storage.clone(), _app: app, _loki: None };
+    let sql = Backend { name: "sql".into(), storage: app.storage.clone(), app, _loki: None };
     let mut backends = vec![sql];
     for (name, conf) in [
         ("loki", ""),
@@ -45,7 +45,7 @@ async fn backends() -> Vec<Backend> {
     ] {
         let (app, loki) = loki_app(Limits::roomy(), conf).await;
         let storage = app.storage.clone();
-        backends.push(Backend { name: name.into(), storage, _app: app, _loki: loki });
+        backends.push(Backend { name: name.into(), storage, app, _loki: loki });
     }
     for fault in FAULTS {
         let (app, loki) = loki_app(Limits::roomy(), "retry_budget = 60").await;
@@ -55,7 +55,7 @@ async fn backends() -> Vec<Backend> {
         }
         let storage = app.storage.clone();
         let name = format!("loki, {fault:?}, seed {seed}");
-        backends.push(Backend { name, storage, _app: app, _loki: loki });
+        backends.push(Backend { name, storage, app, _loki: loki });
     }
     backends
 }
@@ -483,5 +483,50 @@ async fn calendar_labels_come_back_as_they_were() {
         assert_eq!(qty("day_of_the_year", "306").await, "7", "{name}");
         let page = storage.retrieve(&everything().with("month", &["11"]), Page::ALL).await.unwrap();
         assert_eq!((page.total, page.points.len()), (2, 2), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn large_pages_are_sent_whole() {
+    for Backend { name, app, storage, .. } in backends().await.into_iter().take(2) {
+        for number in 0..4 {
+            let mut frame = DataFrame::new(hour(number));
+            for frame_type in ["cpu", "ram"] {
+                let points = (0..1_500).map(|id| point("p1", &format!("id-{id}"), "1", "0.1"));
+                frame.add(frame_type, points);
+            }
+            storage.replace("p1", &frame).await.unwrap();
+        }
+        let ask = async |rest: &str| {
+            let window = "begin=2026-11-01T00:00:00Z&end=2026-11-02T00:00:00Z";
+            let path = format!("/v2/dataframes?{window}{rest}");
+            let answer = app.get(&path).await;
+            assert_eq!(answer.status, 200, "{name} {answer:?}");
+            answer.json()
+        };
+        let whole = ask("&limit=100000").await;
+        assert_eq!(whole["total"], 12_000, "{name}");
+        assert_eq!(whole["dataframes"].as_array().unwrap().len(), 4, "{name}");
+        let count = |page: &Value| -> usize {
+            let frames = page["dataframes"].as_array().unwrap().iter();
+            let usage = frames.flat_map(|frame| frame["usage"].as_object().unwrap().values());
+            usage.map(|points| points.as_array().unwrap().len()).sum()
+        };
+        assert_eq!(count(&whole), 12_000, "{name}");
+        // The same as in small pages, put together.
+        let mut ids: Vec<String> = Vec::new();
+        for offset in (0..12_000).step_by(4_000) {
+            let page = ask(&format!("&limit=4000&offset={offset}")).await;
+            assert_eq!(count(&page), 4_000, "{name}");
+            ids.push(page["dataframes"].to_string());
+        }
+        let flat = |text: &str| text.matches("\"rating\"").count();
+        assert_eq!(ids.iter().map(|text| flat(text)).sum::<usize>(), 12_000, "{name}");
+        let part = ask("&limit=7000&offset=2000").await;
+        assert_eq!(count(&part), 7_000, "{name}");
+        let none = ask("&limit=7000&offset=12000").await;
+        assert_eq!((count(&none), &none["total"]), (0, &json!(12_000)), "{name}");
+        let none = "/v2/dataframes?begin=2026-11-10T00:00:00Z&limit=7000";
+        assert_eq!(app.get(none).await.status, 404, "{name}");
     }
 }

@@ -1,7 +1,8 @@
 //! `GET /v2/dataframes`: rated data points.
 
-use std::{io, sync::Arc};
+use std::{io, ops::ControlFlow, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use axum::{
     body::Body,
     extract::{RawQuery, State},
@@ -9,7 +10,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::stream;
-use serde_json::{Map, Value, json};
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
 use super::{NOTHING_FOUND, page, window};
@@ -19,7 +21,7 @@ use crate::{
         error::ApiError,
         query::{Args, Kind, Spec},
     },
-    storage::{Page, Retrieved, Selection, Storage, StorageError},
+    storage::{Found, Page, PointSink, Selection, Storage, StorageError},
     time::{Period, isoformat},
 };
 
@@ -31,9 +33,12 @@ const ARGS: &[Spec] = &[
     ("limit", Kind::Int(1)),
 ];
 
-/// Points asked of the storage at a time. A larger page is sent as it is read,
-/// so that its size costs no memory.
-const CHUNK: u64 = 5_000;
+/// Points that make an answer which is sent as it is read, so that its size
+/// costs no memory.
+const LARGE: u64 = 5_000;
+
+/// Longest wait for a client to take a piece of such an answer.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// `GET /v2/dataframes`: a page of points, merged by period.
 pub(in crate::api) async fn get(
@@ -44,61 +49,102 @@ pub(in crate::api) async fn get(
     let (begin, end) = window(&state, &args);
     let selection = Selection { begin, end, filters: args.filters("filters") };
     let page = page(&args);
-    let first = Page { offset: page.offset, limit: page.limit.min(CHUNK) };
-    let retrieved = state.storage.retrieve(&selection, first).await?;
-    if retrieved.total == 0 {
-        return Err(ApiError::NotFound(NOTHING_FOUND));
-    }
-    let left = retrieved.total.saturating_sub(page.offset).min(page.limit);
-    let mut frames = Frames::new(retrieved.total, left);
-    let start = frames.add(retrieved);
-    let body = if frames.left == 0 {
-        Body::from(format!("{start}{}", frames.end()))
+    let body = if page.limit <= LARGE {
+        let retrieved = state.storage.retrieve(&selection, page).await?;
+        if retrieved.total == 0 {
+            return Err(ApiError::NotFound(NOTHING_FOUND));
+        }
+        let mut frames = Frames::new(retrieved.total);
+        let mut text = frames.add(retrieved.points);
+        text.push_str(&frames.end());
+        Body::from(text)
     } else {
-        let pages = Pages { storage: state.storage, selection, offset: page.offset, frames };
-        Body::from_stream(stream::try_unfold((Some(start), Some(pages)), next_text))
+        stream_page(state.storage, selection, page).await?
     };
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-/// The pages that are still to be sent.
-struct Pages {
+/// A body that is read while it is sent. An error on the way ends the
+/// connection, so that nobody takes a part for the whole.
+async fn stream_page(
     storage: Arc<dyn Storage>,
     selection: Selection,
-    offset: u64,
-    frames: Frames,
+    page: Page,
+) -> Result<Body, ApiError> {
+    let (sender, mut receiver) = mpsc::channel::<io::Result<String>>(2);
+    let (first, begun) = oneshot::channel();
+    tokio::spawn(async move {
+        let mut sink = Sender { sender, first: Some(first), frames: None };
+        let result = storage.retrieve_into(&selection, page, &mut sink).await;
+        sink.finish(result).await;
+    });
+    match begun.await {
+        Ok(Ok(0)) => Err(ApiError::NotFound(NOTHING_FOUND)),
+        Ok(Ok(_)) => {
+            Ok(Body::from_stream(stream::poll_fn(move |context| receiver.poll_recv(context))))
+        }
+        Ok(Err(error)) => Err(error.into()),
+        // The task ended without a word: it panicked.
+        Err(_) => Err(StorageError::Changed.into()),
+    }
 }
 
-/// What is ready to be sent, and what comes after it.
-type Rest = (Option<String>, Option<Pages>);
+/// Makes text of points and hands it to the connection.
+struct Sender {
+    sender: mpsc::Sender<io::Result<String>>,
+    /// Who waits for the total, or for the error that comes in its place.
+    first: Option<oneshot::Sender<Result<u64, StorageError>>>,
+    frames: Option<Frames>,
+}
 
-/// The next piece of a streamed body. An error ends the connection, so that
-/// nobody takes a part for the whole.
-async fn next_text((ready, pages): Rest) -> Result<Option<(String, Rest)>, io::Error> {
-    if let Some(text) = ready {
-        return Ok(Some((text, (None, pages))));
-    }
-    let Some(mut pages) = pages else { return Ok(None) };
-    if pages.frames.left == 0 {
-        return Ok(Some((pages.frames.end(), (None, None))));
-    }
-    pages.offset += CHUNK;
-    let page = Page { offset: pages.offset, limit: pages.frames.left.min(CHUNK) };
-    let retrieved = pages.storage.retrieve(&pages.selection, page).await;
-    let retrieved = retrieved.and_then(|retrieved| {
-        // Fewer points than announced would mean to ask for ever.
-        let is_same = retrieved.total == pages.frames.total && !retrieved.points.is_empty();
-        if is_same { Ok(retrieved) } else { Err(StorageError::Changed) }
-    });
-    match retrieved {
-        Ok(retrieved) => {
-            let text = pages.frames.add(retrieved);
-            Ok(Some((text, (None, Some(pages)))))
+impl Sender {
+    /// Sends; whether the client still takes anything.
+    async fn send(&self, text: String) -> ControlFlow<()> {
+        if text.is_empty() {
+            return ControlFlow::Continue(());
         }
-        Err(error) => {
-            error!(error = %error, "A page of dataframes ends before its end: {error}");
-            Err(io::Error::other(error))
+        match tokio::time::timeout(PATIENCE, self.sender.send(Ok(text))).await {
+            Ok(Ok(())) => ControlFlow::Continue(()),
+            // Gone, or too slow to be waited for.
+            Ok(Err(_)) | Err(_) => ControlFlow::Break(()),
         }
+    }
+
+    async fn finish(mut self, result: Result<(), StorageError>) {
+        match (result, self.first.take()) {
+            (Ok(()), _) => {
+                if let Some(mut frames) = self.frames.take()
+                    && !frames.is_cut
+                {
+                    let _ = self.send(frames.end()).await;
+                }
+            }
+            (Err(error), Some(first)) => drop(first.send(Err(error))),
+            (Err(error), None) => {
+                error!(error = %error, "A page of dataframes ends before its end: {error}");
+                let _ = self.sender.send(Err(io::Error::other(error))).await;
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl PointSink for Sender {
+    async fn total(&mut self, total: u64) {
+        self.frames = Some(Frames::new(total));
+        if let Some(first) = self.first.take() {
+            let _ = first.send(Ok(total));
+        }
+    }
+
+    async fn points(&mut self, points: Vec<Found>) -> ControlFlow<()> {
+        let Some(frames) = &mut self.frames else { return ControlFlow::Break(()) };
+        let text = frames.add(points);
+        let sent = self.send(text).await;
+        if let (true, Some(frames)) = (sent.is_break(), &mut self.frames) {
+            frames.is_cut = true;
+        }
+        sent
     }
 }
 
@@ -106,53 +152,67 @@ async fn next_text((ready, pages): Rest) -> Result<Option<(String, Rest)>, io::E
 struct Frames {
     /// Points in all.
     total: u64,
-    /// Points of the page that are not here yet.
-    left: u64,
     /// Whether nothing is written yet.
     is_start: bool,
-    /// The frame of the last period, to which more points may come. Types keep
-    /// the order in which they appear.
-    open: Option<(Period, Map<String, Value>)>,
+    /// Whether the client does not get the rest.
+    is_cut: bool,
+    /// Whether a frame is complete.
+    has_frame: bool,
+    /// The frame of the last period, to which more points may come: the text of
+    /// the points of each type, in the order in which types appear.
+    open: Option<(Period, Vec<(String, String)>)>,
 }
 
 impl Frames {
-    fn new(total: u64, left: u64) -> Self {
-        Self { total, left, is_start: true, open: None }
+    fn new(total: u64) -> Self {
+        Self { total, is_start: true, is_cut: false, has_frame: false, open: None }
     }
 
-    /// Adds points and gives the text of what is complete.
-    fn add(&mut self, retrieved: Retrieved) -> String {
+    /// Adds points, which come ordered by period, and gives the text of what is
+    /// complete.
+    fn add(&mut self, points: Vec<Found>) -> String {
         let mut text = String::new();
-        if self.is_start {
+        if std::mem::take(&mut self.is_start) {
             text = format!("{{\"total\":{},\"dataframes\":[", self.total);
         }
-        self.left = self.left.saturating_sub(retrieved.points.len() as u64);
-        // Points come ordered by period, so one frame's are together.
-        for (period, frame_type, point) in &retrieved.points {
-            if self.open.as_ref().is_none_or(|(open, _)| open != period) {
-                text.push_str(&self.close());
-                self.open = Some((*period, Map::new()));
+        for (period, frame_type, point) in points {
+            if self.open.as_ref().is_none_or(|(open, _)| *open != period) {
+                self.close(&mut text);
+                self.open = Some((period, Vec::new()));
             }
-            if let Some((_, usage)) = &mut self.open {
-                let points = usage.entry(frame_type.clone()).or_insert_with(|| json!([]));
-                if let Value::Array(points) = points {
-                    points.push(point.to_json());
+            let Some((_, usage)) = &mut self.open else { continue };
+            let point = point.to_json().to_string();
+            match usage.iter_mut().find(|(known, _)| *known == frame_type) {
+                Some((_, points)) => {
+                    points.push(',');
+                    points.push_str(&point);
                 }
+                None => usage.push((frame_type, point)),
             }
         }
         text
     }
 
-    /// The text of the open frame.
-    fn close(&mut self) -> String {
-        let Some((period, usage)) = self.open.take() else { return String::new() };
-        let comma = if std::mem::take(&mut self.is_start) { "" } else { "," };
+    /// Adds the open frame to the text.
+    fn close(&mut self, text: &mut String) {
+        let Some((period, usage)) = self.open.take() else { return };
+        if std::mem::replace(&mut self.has_frame, true) {
+            text.push(',');
+        }
         let period = json!({"begin": isoformat(period.begin), "end": isoformat(period.end)});
-        format!("{comma}{}", json!({"period": period, "usage": usage}))
+        text.push_str(&format!("{{\"period\":{period},\"usage\":{{"));
+        for (at, (frame_type, points)) in usage.iter().enumerate() {
+            let comma = if at > 0 { "," } else { "" };
+            text.push_str(&format!("{comma}{}:[{points}]", json!(frame_type)));
+        }
+        text.push_str("}}");
     }
 
     /// The text of what is left.
     fn end(&mut self) -> String {
-        format!("{}]}}", self.close())
+        let mut text = self.add(Vec::new());
+        self.close(&mut text);
+        text.push_str("]}");
+        text
     }
 }

@@ -18,6 +18,9 @@ const GROUP: &str = "storage_loki";
 /// Most entries in one request, unless the configuration says otherwise.
 const BATCH_ENTRIES: usize = 5_000;
 
+/// Requests in flight at a time.
+const AT_ONCE: Kind = Kind::Int { min: 1, max: 1_000 };
+
 /// Options of the section.
 pub const OPTIONS: &[Opt] = &[
     Opt::new(
@@ -124,8 +127,8 @@ pub const OPTIONS: &[Opt] = &[
         "1048576",
         "Most bytes of log lines in one push, before compression; keep it below Loki's ingestion_burst_size_mb.",
     ),
-    Opt::new(GROUP, "pushes_at_once", at_least(1), "4", "Pushes in flight at a time."),
-    Opt::new(GROUP, "queries_at_once", at_least(1), "4", "Queries in flight at a time."),
+    Opt::new(GROUP, "pushes_at_once", AT_ONCE, "4", "Pushes in flight at a time."),
+    Opt::new(GROUP, "queries_at_once", AT_ONCE, "4", "Queries in flight at a time."),
     Opt::unset(
         GROUP,
         "retry_budget",

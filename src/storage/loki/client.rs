@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use reqwest::RequestBuilder;
 use secrecy::ExposeSecret;
 use serde::Deserialize;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use tracing::debug;
 
 use super::{
@@ -23,6 +23,9 @@ use crate::{
         retry::{retry, retry_after},
     },
 };
+
+/// Characters of Loki's words that are kept.
+const LONGEST_MESSAGE: usize = 1_000;
 
 /// Longest query that goes into a URL; longer ones are posted as a form.
 const LONGEST_IN_URL: usize = 2_000;
@@ -93,6 +96,8 @@ impl LokiClient {
             insecure: settings.insecure,
             identity: settings.identity.clone(),
             timeout: settings.timeout,
+            // A redirected push would arrive as a GET, and be taken for done.
+            no_redirects: true,
         };
         Ok(Self {
             http: http::client(&client)?,
@@ -137,7 +142,9 @@ impl LokiClient {
             }
             Login::Bearer(token) => request.bearer_auth(token.expose_secret()),
         };
-        let request = request.header("X-Scope-OrgID", &self.tenant);
+        // A result that was cached before a flush would be a part of the whole.
+        let request =
+            request.header("X-Scope-OrgID", &self.tenant).header("Cache-Control", "no-cache");
         let response = request.send().await.map_err(transport)?;
         let status = response.status().as_u16();
         let wait = retry_after(response.headers());
@@ -149,10 +156,16 @@ impl LokiClient {
                 return Err(LokiError::TooLarge { query: String::new(), limit });
             }
         };
-        if (200..300).contains(&status) {
+        // Anything else than Loki's own word for a push is no acknowledgement.
+        let is_good = match part {
+            Part::Write => status == 204,
+            Part::Read | Part::Delete => (200..300).contains(&status),
+        };
+        if is_good {
             return Ok(body);
         }
-        let message = http::excerpt(&body);
+        let message: String =
+            String::from_utf8_lossy(&body).trim().chars().take(LONGEST_MESSAGE).collect();
         let explained = if status == 400 { explain(status, message.clone()) } else { None };
         Err(explained.unwrap_or_else(|| LokiError::Status {
             url: url(),
@@ -168,7 +181,9 @@ impl LokiClient {
     /// # Errors
     /// [`LokiError`]; then any of the entries may be stored or not.
     pub async fn push(&self, streams: &[StreamEntries<'_>]) -> Result<(), LokiError> {
-        // Parts that are still to be pushed, last one first.
+        // Parts that are still to be pushed, last one first. All of them have
+        // the time of a few retries, not each.
+        let deadline = Instant::now() + self.retry_budget * 3;
         let mut todo = vec![streams.to_vec()];
         while let Some(streams) = todo.pop() {
             let body = push::encode(self.format, &streams).map_err(|error| LokiError::Format {
@@ -183,10 +198,12 @@ impl LokiClient {
             };
             match pushed {
                 Ok(()) => {}
-                Err(error) if error.asks_for_less() => match halves(&streams) {
-                    Some((first, second)) => todo.extend([second, first]),
-                    None => return Err(error),
-                },
+                Err(error) if error.asks_for_less() && Instant::now() < deadline => {
+                    match halves(&streams) {
+                        Some((first, second)) => todo.extend([second, first]),
+                        None => return Err(error),
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -279,6 +296,12 @@ impl LokiClient {
         let body = body.await.map_err(|error| match error {
             LokiError::TooLarge { limit, .. } => {
                 LokiError::TooLarge { query: query.to_owned(), limit }
+            }
+            // Between Loki's own parts, or between it and us.
+            LokiError::Status { status, body, .. }
+                if status == 413 || body.contains("larger than") =>
+            {
+                LokiError::TooLarge { query: query.to_owned(), limit: self.max_response_bytes }
             }
             error => error,
         })?;

@@ -98,7 +98,10 @@ impl LokiError {
     pub(super) fn asks_for_less(&self) -> bool {
         match self {
             Self::Status { status, body, .. } => {
-                matches!(status, 413 | 429) || body.contains("larger than max")
+                // A rate goes down by itself; what is above the burst never fits.
+                *status == 413
+                    || *status == 429 && body.to_lowercase().contains("ingestion rate limit")
+                    || body.contains("larger than")
             }
             _ => false,
         }
@@ -110,7 +113,7 @@ impl Retryable for LokiError {
         match self {
             Self::Transport { .. } => true,
             Self::Status { status, body, .. } => {
-                (*status >= 500 || *status == 429) && !body.contains("larger than max")
+                (*status >= 500 || *status == 429) && !body.contains("larger than")
             }
             Self::Format { .. }
             | Self::Refused { .. }
@@ -184,6 +187,8 @@ const HINTS: [(&str, &str); 13] = [
 
 /// What to change, for what Loki said: `; ...`, or nothing.
 fn hint(message: &str) -> String {
-    let known = HINTS.iter().find(|(words, _)| message.contains(words));
+    // Releases differ in capitals.
+    let message = message.to_lowercase();
+    let known = HINTS.iter().find(|(words, _)| message.contains(&words.to_lowercase()));
     known.map(|(_, advice)| format!("; {advice}")).unwrap_or_default()
 }

@@ -39,7 +39,7 @@ use sha2::{Digest, Sha256};
 pub use client::LokiClient;
 pub use error::LokiError;
 
-use super::{Finding, GroupKey, Page, Retrieved, Selection, Storage, StorageError, Totals};
+use super::{Finding, GroupKey, Page, PointSink, Selection, Storage, StorageError, Totals};
 use crate::{
     config::{Config, sections::storage_loki::StorageLoki},
     dataframe::DataFrame,
@@ -127,8 +127,13 @@ impl Storage for LokiStorage {
         self.write_beside(frames).await
     }
 
-    async fn retrieve(&self, selection: &Selection, page: Page) -> Result<Retrieved, StorageError> {
-        self.read_page(selection, page).await
+    async fn retrieve_into(
+        &self,
+        selection: &Selection,
+        page: Page,
+        sink: &mut dyn PointSink,
+    ) -> Result<(), StorageError> {
+        self.read_page(selection, page, sink).await
     }
 
     async fn total(

@@ -111,7 +111,12 @@ impl LokiStorage {
                 if spans.get(at).is_some_and(|(from, _)| *from <= timestamp)
                     && let Some((_, frame_type, point)) = line::read(text)
                 {
-                    found.entry(*id).or_default().insert(timestamp, (frame_type, point));
+                    let found = found.entry(*id).or_default();
+                    if found.insert(timestamp, (frame_type, point)).is_some() {
+                        // Two entries in one place: of two lives of the state.
+                        let stored = found.len() as u64;
+                        return Err(StorageError::TooMany { shown: stored + 1, stored });
+                    }
                 }
                 Ok(ControlFlow::Continue(()))
             })

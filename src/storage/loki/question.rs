@@ -15,6 +15,9 @@ use crate::{
     time::Period,
 };
 
+/// Most bytes of filter values in a query.
+const LONGEST: usize = 8_000;
+
 /// Filters and group keys.
 #[derive(Debug, Clone)]
 pub struct Question<'a> {
@@ -67,7 +70,10 @@ impl<'a> Question<'a> {
             (key == "type" || is_readable_key(key))
                 && values.iter().all(|value| !value.is_empty() && !value.contains('\u{fffd}'))
         };
-        self.keys.iter().all(|k| key(k)) && self.filters.iter().all(filter)
+        // Each stands in the query twice, and Loki takes 128 KiB.
+        let length: usize =
+            self.filters.iter().flat_map(|(_, values)| values).map(String::len).sum();
+        self.keys.iter().all(|k| key(k)) && self.filters.iter().all(filter) && length < LONGEST
     }
 
     /// The question in LogQL.

@@ -30,6 +30,9 @@ const TRIES: usize = 4;
 /// Entries that are rather read than summed up by Loki in many parts.
 const FEW: u64 = 50_000;
 
+/// 2024-01-01: the reference had no storage in Loki before.
+const FIRST_OF_REFERENCE: i64 = 1_704_067_200;
+
 /// A point, as a line tells it, with the instant of the entry.
 pub(super) type Found = (i64, Period, String, DataPoint);
 
@@ -78,11 +81,10 @@ impl LokiStorage {
             };
             (groups, View::load(&snapshot, &self.store, &self.scope_key, selection).await?)
         };
-        let own = match groups.take() {
-            Some(groups) => groups,
-            None => self.sum_own(selection, &question, Sums::Costs, view.clone()).await?.0,
+        let (mut all, view) = match groups.take() {
+            Some(groups) => (groups, view),
+            None => self.sum_own(selection, &question, Sums::Costs, view).await?,
         };
-        let mut all = own;
         all.merge(self.sum_reference(selection, &question, Sums::Costs, &view).await?);
         Ok(all.page(time_at, page))
     }
@@ -106,12 +108,19 @@ impl LokiStorage {
             let cautious = attempt > 1;
             let (even, uneven) = view.slices(cautious, self.shard());
             let log_question = question.is_plain().then(|| question.in_logql());
-            let shown = self.count(even.iter().chain(&uneven).cloned().collect());
-            let groups = self.sum_slices(question, log_question.as_ref(), sums, even);
-            // Labels of these are beyond Loki's expressions.
-            let rest = self.sum_slices(question, None, sums, uneven);
-            let (shown, mut groups, rest) = tokio::try_join!(shown, groups, rest)?;
-            groups.merge(rest);
+            // Before and after: entries may come into sight, or out of it.
+            let all: Vec<Slice> = even.iter().chain(&uneven).cloned().collect();
+            let mut shown = self.count(all.clone()).await?;
+            let mut groups = Groups::default();
+            if shown == view.points {
+                let told = self.sum_slices(question, log_question.as_ref(), sums, even);
+                // Labels of these are beyond Loki's expressions.
+                let rest = self.sum_slices(question, None, sums, uneven);
+                let (told, rest) = tokio::try_join!(told, rest)?;
+                groups.merge(told);
+                groups.merge(rest);
+                shown = self.count(all).await?;
+            }
             if shown == view.points && cautious {
                 return Ok((groups, view));
             }
@@ -369,8 +378,9 @@ impl LokiStorage {
 
     /// Whether an entry of the reference does not count.
     pub(super) fn is_hidden(&self, view: &View, timestamp: i64, point: &DataPoint) -> bool {
-        let scope = point.label(&self.scope_key).map(crate::dataframe::python_str);
-        view.hides(&scope.unwrap_or_default(), timestamp)
+        view.hides(timestamp, |scope_key| {
+            point.label(scope_key).map(crate::dataframe::python_str).unwrap_or_default()
+        })
     }
 
     /// The times in which the reference wrote: those before this program
@@ -384,7 +394,7 @@ impl LokiStorage {
         if !self.read_cloudkitty_entries {
             return Ok((Vec::new(), Vec::new()));
         }
-        let begin = selection.begin.timestamp().saturating_mul(SECOND);
+        let begin = selection.begin.timestamp().max(FIRST_OF_REFERENCE).saturating_mul(SECOND);
         // Of the days to come there is nothing.
         let tomorrow = self.clock.now().timestamp() + 86_400;
         let end = selection.end.timestamp().min(tomorrow).saturating_mul(SECOND).max(begin);

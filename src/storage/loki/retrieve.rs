@@ -4,16 +4,16 @@
 //! answer the filters. Otherwise, and for what the reference wrote, Loki counts
 //! the points of each period, and the periods of the page are read.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction};
 
-use super::{LokiStorage, question::Question, read::Sums, view::View};
+use super::{LokiStorage, question::Question, read::Sums, streams::SECOND, view::View};
 use crate::{
     dataframe::DataPoint,
     state::{Context, statement},
     storage::{
-        GroupKey, Page, Retrieved, Selection, StorageError,
+        GroupKey, Page, PointSink, Selection, StorageError,
         heads::{HeadQuery, ORDER},
     },
     time::{Period, seconds},
@@ -47,42 +47,85 @@ pub(super) struct Part {
     pub is_whole: bool,
 }
 
+/// A page, planned on one view of the streams.
+struct Planned {
+    view: View,
+    plan: Plan,
+    /// For each part of ours, where heads say that its points are.
+    spans: Option<Vec<Vec<HeadSpan>>>,
+}
+
 impl LokiStorage {
     pub(super) async fn read_page(
         &self,
         selection: &Selection,
         page: Page,
-    ) -> Result<Retrieved, StorageError> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match self.try_read_page(selection, page, tries > 1).await {
-                // Replaced between two looks, most likely.
-                Err(StorageError::Changed | StorageError::NotShown { .. }) if tries < TRIES => {}
-                result => return result,
-            }
-        }
-    }
-
-    async fn try_read_page(
-        &self,
-        selection: &Selection,
-        page: Page,
-        by_lines: bool,
-    ) -> Result<Retrieved, StorageError> {
+        sink: &mut dyn PointSink,
+    ) -> Result<(), StorageError> {
         if selection.begin >= selection.end {
-            return Ok(Retrieved { total: 0, points: Vec::new() });
+            sink.total(0).await;
+            return Ok(());
         }
         let question = Question::new(selection, &[GroupKey::Time]);
+        let mut by_lines = false;
+        let mut tries = 0;
+        let (planned, first) = loop {
+            tries += 1;
+            let planned = self.plan_page(selection, &question, page, by_lines).await;
+            let begun = match planned {
+                Ok(planned) => {
+                    let steps = planned.plan.steps();
+                    let first = match steps.first() {
+                        Some(step) => {
+                            self.read_step(selection, &question, &planned, step, by_lines).await
+                        }
+                        None => Ok(Points::new()),
+                    };
+                    first.map(|first| (planned, first))
+                }
+                Err(error) => Err(error),
+            };
+            match begun {
+                // Nothing is handed on yet: replaced between two looks, or
+                // Loki counted lines that are no points.
+                Err(StorageError::Changed) if tries < TRIES => by_lines = true,
+                Err(StorageError::NotShown { .. }) if tries < 2 => {}
+                begun => break begun?,
+            }
+        };
+        sink.total(planned.plan.total).await;
+        if sink.points(first).await.is_break() {
+            return Ok(());
+        }
+        for step in planned.plan.steps().iter().skip(1) {
+            let points = self.read_step(selection, &question, &planned, step, by_lines).await?;
+            if sink.points(points).await.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts the points of each period and tells which of them are the page.
+    async fn plan_page(
+        &self,
+        selection: &Selection,
+        question: &Question<'_>,
+        page: Page,
+        by_lines: bool,
+    ) -> Result<Planned, StorageError> {
         // First what the reference wrote, mostly nothing: then everything of
         // ours can come from one snapshot.
         let before = self.view(selection).await?;
         let reference = match by_lines {
-            // Loki may have counted lines that are no points.
-            true => self.count_reference_lines(selection, &question, &before).await?,
-            false => self.sum_reference(selection, &question, Sums::Counts, &before).await?,
+            true => self.count_reference_lines(selection, question, &before).await?,
+            false => self.sum_reference(selection, question, Sums::Counts, &before).await?,
         };
         let reference = reference.counts();
+        let last = reference.keys().map(|period| period.end.timestamp()).max();
+        let is_same = |view: &View| {
+            last.is_none_or(|last| view.hides_as(&before, last.saturating_mul(SECOND)))
+        };
         let heads = HeadQuery::new(&self.store, selection, &self.scope_key);
         let snapshot = self.database.snapshot().await?;
         let by_heads = match heads.heads_tell() {
@@ -90,30 +133,49 @@ impl LokiStorage {
             false => None,
         };
         let view = View::load(&snapshot, &self.store, &self.scope_key, selection).await?;
-        if !reference.is_empty() && !view.hides_as(&before) {
+        if !is_same(&view) {
             return Err(StorageError::Changed);
         }
         let Some(own) = by_heads else {
             drop(snapshot);
-            let (own, view) = self.sum_own(selection, &question, Sums::Counts, view).await?;
+            let (own, view) = self.sum_own(selection, question, Sums::Counts, view).await?;
+            if !is_same(&view) {
+                return Err(StorageError::Changed);
+            }
             let plan = Plan::new(&reference, &own.counts(), page);
-            let own = self.points_by_lines(&question, &view, &plan.own).await?;
-            let reference = self
-                .points_of_reference(selection, &question, &view, &plan.reference, by_lines)
-                .await?;
-            return Ok(plan.join(own, reference));
+            return Ok(Planned { view, plan, spans: None });
         };
         let plan = Plan::new(&reference, &own, page);
         let mut spans = Vec::with_capacity(plan.own.len());
         for part in &plan.own {
             spans.push(self.head_spans(&snapshot, &heads, *part).await?);
         }
-        drop(snapshot);
-        let own = self.points_of_spans(&view, &spans).await?;
-        let reference = self
-            .points_of_reference(selection, &question, &view, &plan.reference, by_lines)
-            .await?;
-        Ok(plan.join(own, reference))
+        Ok(Planned { view, plan, spans: Some(spans) })
+    }
+
+    /// The points of some parts of a page.
+    async fn read_step(
+        &self,
+        selection: &Selection,
+        question: &Question<'_>,
+        planned: &Planned,
+        step: &Step,
+        by_lines: bool,
+    ) -> Result<Points, StorageError> {
+        let Planned { view, plan, spans } = planned;
+        let pages = match (step, spans) {
+            (Step::Own(parts), Some(spans)) => {
+                self.points_of_spans(view, &spans[parts.clone()]).await?
+            }
+            (Step::Own(parts), None) => {
+                self.points_by_lines(question, view, &plan.own[parts.clone()]).await?
+            }
+            (Step::Reference(parts), _) => {
+                let parts = &plan.reference[parts.clone()];
+                self.points_of_reference(selection, question, view, parts, by_lines).await?
+            }
+        };
+        Ok(pages.into_iter().flatten().collect())
     }
 
     /// Points per period, by heads; `None` if one of them cannot tell.
@@ -186,6 +248,8 @@ impl LokiStorage {
     }
 }
 
+/// Points that are read together, if they are of several periods.
+const POINTS_AT_ONCE: u64 = 5_000;
 /// How often a page is read when it changes meanwhile.
 const TRIES: usize = 3;
 /// Which parts of which periods make a page.
@@ -224,15 +288,39 @@ impl Plan {
         plan
     }
 
-    /// The page, of what was read for the parts.
-    fn join(&self, own: Vec<Points>, reference: Vec<Points>) -> Retrieved {
-        let (mut own, mut reference) = (own.into_iter(), reference.into_iter());
-        let parts = self.order.iter().map(|is_own| match is_own {
-            true => own.next(),
-            false => reference.next(),
-        });
-        Retrieved { total: self.total, points: parts.flatten().flatten().collect() }
+    /// Parts that are read together: some thousand points, or one part.
+    fn steps(&self) -> Vec<Step> {
+        let mut steps: Vec<Step> = Vec::new();
+        let (mut own, mut reference, mut points) = (0, 0, 0);
+        for is_own in &self.order {
+            let (parts, at) = match is_own {
+                true => (&self.own, &mut own),
+                false => (&self.reference, &mut reference),
+            };
+            let take = parts.get(*at).map_or(0, |part| part.take);
+            let range = *at..*at + 1;
+            *at += 1;
+            points += take;
+            match (steps.last_mut(), is_own) {
+                (Some(Step::Own(last)), true) | (Some(Step::Reference(last)), false)
+                    if points <= POINTS_AT_ONCE =>
+                {
+                    last.end = range.end;
+                }
+                _ => {
+                    points = take;
+                    steps.push(if *is_own { Step::Own(range) } else { Step::Reference(range) });
+                }
+            }
+        }
+        steps
     }
+}
+
+/// Parts of a plan that are read together, by their places.
+enum Step {
+    Own(Range<usize>),
+    Reference(Range<usize>),
 }
 
 /// Cuts a page out of counted points.

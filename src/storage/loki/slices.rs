@@ -164,6 +164,9 @@ impl Slice {
         if limit.contains("time range") {
             return self.split_time();
         }
+        if limit.contains("bytes") {
+            return self.split_time().or_else(|| self.split_streams());
+        }
         if limit.contains("input size") {
             return self.split_streams();
         }

@@ -20,6 +20,9 @@ use crate::{
     time::Period,
 };
 
+/// In the place of a digest: nothing more is written to this stream.
+const CLOSED: &str = "closed";
+
 /// Nanoseconds in a second.
 pub const SECOND: i64 = 1_000_000_000;
 
@@ -75,6 +78,11 @@ impl Stream {
     /// The second in which all entries of a period stand.
     pub fn second_ns(&self, begin: i64) -> i64 {
         begin.saturating_add(Self::shift(self.period_seconds)).saturating_mul(SECOND)
+    }
+
+    /// Whether more can be written to it.
+    pub fn is_open(&self) -> bool {
+        self.pending_ns.is_none() && self.digest != CLOSED
     }
 
     /// End of the time that it decides about: entries of the reference for its
@@ -221,7 +229,8 @@ impl Owner<'_> {
     }
 
     /// Gives up what a stream has on its way: if any of it arrives, or has
-    /// arrived, it does not count.
+    /// arrived, it does not count. The stream is read on, and written no more.
+    /// `stream` is as `transaction` sees it.
     pub async fn give_up(
         &self,
         transaction: &Transaction,
@@ -230,10 +239,29 @@ impl Owner<'_> {
         if let Some(pending) = stream.pending_ns.take() {
             self.supersede(transaction, Some(stream.id), (stream.known_ns, pending)).await?;
             stream.known_ns = stream.known_ns.max(pending);
-            stream.digest.clear();
+            if !stream.appended {
+                // About this period it decides nothing.
+                stream.last -= stream.period_seconds;
+            }
+            stream.digest = CLOSED.to_owned();
             save(transaction, stream).await?;
         }
         Ok(())
+    }
+
+    /// Gives up a push that failed, if the stream still waits for it.
+    pub async fn give_up_push(
+        &self,
+        transaction: &Transaction,
+        pushed: &Stream,
+    ) -> Result<(), StorageError> {
+        let streams = self.streams(transaction).await?;
+        let waiting =
+            |s: &Stream| s.id == pushed.id && s.pending_ns.is_some() && s.digest == pushed.digest;
+        match streams.into_iter().find(waiting) {
+            Some(mut stream) => self.give_up(transaction, &mut stream).await,
+            None => Err(StorageError::Overtaken(self.scope_id.to_owned())),
+        }
     }
 }
 
@@ -254,17 +282,20 @@ pub async fn save(transaction: &Transaction, stream: &Stream) -> Result<(), Stor
     Ok(())
 }
 
-/// Streams of a store that may hold periods which begin in `[begin, end)`.
+/// Streams of a store that decide about periods which begin in `[begin, end)`,
+/// or hold points of them.
 pub async fn in_window(
     connection: &impl ConnectionTrait,
     store: &str,
     (begin, end): (i64, i64),
 ) -> Result<Vec<Stream>, StorageError> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM ratekitty_streams \
-         WHERE store = ? AND first_epoch < ? AND last_epoch >= ? ORDER BY id"
+        "SELECT {COLUMNS} FROM ratekitty_streams WHERE store = ? \
+         AND (first_epoch < ? AND last_epoch >= ? OR id IN (\
+         SELECT stream_id FROM ratekitty_dataframes \
+         WHERE store = ? AND begin_epoch >= ? AND begin_epoch < ?)) ORDER BY id"
     );
-    let values = [store.into(), end.into(), begin.into()];
+    let values = [store.into(), end.into(), begin.into(), store.into(), begin.into(), end.into()];
     let rows = connection.query_all_raw(statement(connection, &sql, values)).await;
     rows.to("read streams")?.iter().map(Stream::read).collect()
 }

@@ -7,7 +7,7 @@
 //! will not be written meanwhile, since then most streams are read over one
 //! and the same time; if that was wrong, each is read no further than known.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Value as SqlValue};
 
@@ -30,9 +30,12 @@ pub struct View {
     superseded: HashMap<i64, Vec<Span>>,
     /// How many points there are in the streams.
     pub points: u64,
-    /// For each scope, times in which entries of the reference do not count.
-    hidden: HashMap<String, Vec<Span>>,
+    /// For each scope key and scope, times in which entries of the reference do
+    /// not count.
+    hidden: Hidden,
 }
+
+type Hidden = BTreeMap<String, HashMap<String, Vec<Span>>>;
 
 /// Streams that are read over the same times.
 struct Class {
@@ -54,11 +57,15 @@ impl View {
         for (_, wanted) in selection.filters.iter().filter(|(key, _)| key == scope_key) {
             streams.retain(|s| s.scope_key != scope_key || wanted.contains(&s.scope_id));
         }
-        let mut hidden: HashMap<String, Vec<Span>> = HashMap::new();
-        for stream in streams.iter().filter(|s| !s.appended && s.scope_key == scope_key) {
+        let mut hidden = Hidden::new();
+        let mut hide = |scope_key: &str, scope_id: String, span: Span| {
+            let scopes = hidden.entry(scope_key.to_owned()).or_default();
+            scopes.entry(scope_id).or_default().push(span);
+        };
+        for stream in streams.iter().filter(|stream| !stream.appended) {
             let covered = (stream.first, stream.covered_until());
             let span = (covered.0.saturating_mul(SECOND), covered.1.saturating_mul(SECOND));
-            hidden.entry(stream.scope_id.clone()).or_default().push(span);
+            hide(&stream.scope_key, stream.scope_id.clone(), span);
         }
         // Entries of a period stand up to its length behind its begin.
         let longest = streams.iter().map(|s| Stream::shift(s.period_seconds)).max().unwrap_or(0);
@@ -68,10 +75,7 @@ impl View {
         for note in streams::superseded(connection, store, time).await? {
             match note.stream {
                 Some(stream) => superseded.entry(stream).or_default().push(note.span),
-                None if note.scope_key == scope_key => {
-                    hidden.entry(note.scope_id).or_default().push(note.span);
-                }
-                None => {}
+                None => hide(&note.scope_key, note.scope_id, note.span),
             }
         }
         let held = held(connection, store, window).await?;
@@ -154,20 +158,35 @@ impl View {
         self.streams.iter().any(|stream| now.get(&stream.id).is_none_or(|now| *now != stream))
     }
 
-    /// Whether the same entries of the reference do not count.
-    pub fn hides_as(&self, other: &Self) -> bool {
-        self.hidden == other.hidden
+    /// Whether the same entries of the reference before an instant do not count.
+    pub fn hides_as(&self, other: &Self, until: i64) -> bool {
+        let clipped = |view: &Self| -> BTreeSet<(String, String, Span)> {
+            let all = view.hidden.iter().flat_map(|(key, scopes)| {
+                let spans =
+                    scopes.iter().flat_map(|(id, spans)| spans.iter().map(move |s| (id, s)));
+                spans.map(move |(id, (from, to))| (key.clone(), id.clone(), (*from, *to)))
+            });
+            let early = all.filter(|(_, _, (from, _))| *from < until);
+            early.map(|(key, id, (from, to))| (key, id, (from, to.min(until)))).collect()
+        };
+        clipped(self) == clipped(other)
     }
 
     /// The first instant from which entries of the reference may not count.
     pub fn hidden_from(&self) -> i64 {
-        self.hidden.values().flatten().map(|(from, _)| *from).min().unwrap_or(i64::MAX)
+        let spans = self.hidden.values().flat_map(HashMap::values).flatten();
+        spans.filter(|(from, to)| from < to).map(|(from, _)| *from).min().unwrap_or(i64::MAX)
     }
 
-    /// Whether entries of the reference for a scope and instant do not count.
-    pub fn hides(&self, scope_id: &str, timestamp: i64) -> bool {
-        let spans = self.hidden.get(scope_id);
-        spans.is_some_and(|spans| spans.iter().any(|(from, to)| (*from..*to).contains(&timestamp)))
+    /// Whether an entry of the reference at an instant does not count, of the
+    /// scope that `scope_of` tells for each scope key.
+    pub fn hides(&self, timestamp: i64, scope_of: impl Fn(&str) -> String) -> bool {
+        self.hidden.iter().any(|(scope_key, scopes)| {
+            let spans = scopes.get(&scope_of(scope_key));
+            spans.is_some_and(|spans| {
+                spans.iter().any(|(from, to)| (*from..*to).contains(&timestamp))
+            })
+        })
     }
 }
 

@@ -155,7 +155,7 @@ impl LokiStorage {
                         "Loki's stream of scope `{scope_id}` is further than the state database says; the period {} goes into a new one", frame.period
                     );
                     let transaction = self.database.begin().await?;
-                    owner.give_up(&transaction, &mut write.stream).await?;
+                    owner.give_up_push(&transaction, &write.stream).await?;
                     transaction.commit().await.to("give up a push")?;
                     tries += 1;
                 }
@@ -308,8 +308,11 @@ impl LokiStorage {
             let span = (stream.second_ns(begin), stream.second_ns(end).min(stream.known_ns));
             owner.supersede(&transaction, Some(stream.id), span).await?;
             superseded.push((stream.id, span));
-            stream.digest.clear();
-            streams::save(&transaction, &stream).await?;
+            if stream.is_open() && (begin..end).contains(&stream.last) {
+                // The same content counts only if it is pushed again.
+                stream.digest.clear();
+                streams::save(&transaction, &stream).await?;
+            }
         }
         // Of the reference's entries there are none from times to come.
         let now = self.clock.now().timestamp();
@@ -342,9 +345,9 @@ impl LokiStorage {
             let deleted = async {
                 let label = streams::label(self.database.connection(), *stream).await?;
                 let selector = logql::own_streams(&self.common, &[label]);
-                // Both ends are included.
-                let last = to.div_euclid(SECOND) - 1;
-                self.client.delete(&selector, from.div_euclid(SECOND), last).await?;
+                // No entry of another period is within the second after.
+                let end = to.div_euclid(SECOND) + i64::from(to.rem_euclid(SECOND) > 0);
+                self.client.delete(&selector, from.div_euclid(SECOND), end).await?;
                 Ok::<_, StorageError>(())
             };
             if let Err(error) = deleted.await {
@@ -379,7 +382,7 @@ async fn intend_to_replace(
     }
     let follows = streams
         .into_iter()
-        .find(|s| s.last + length == begin && s.period_seconds == length && s.pending_ns.is_none());
+        .find(|s| s.last + length == begin && s.period_seconds == length && s.is_open());
     let mut stream = match follows {
         Some(stream) => stream,
         None => owner.begin_stream(transaction, false, prepared.period).await?,
@@ -411,7 +414,7 @@ async fn intend_to_append(
     // One with something on its way may be another process' of this moment.
     let free = owner.streams(transaction).await?.into_iter().find(|stream| {
         stream.appended
-            && stream.pending_ns.is_none()
+            && stream.is_open()
             && stream.period_seconds == period.seconds()
             && stream.last <= begin
     });
@@ -461,16 +464,18 @@ async fn replace_heads(
     let sql = format!("SELECT DISTINCT stream_id FROM ratekitty_dataframes WHERE {condition}");
     let rows = transaction.query_all_raw(statement(transaction, &sql, values())).await;
     let mut superseded = Vec::new();
+    // What counted before does not any more, should it come again.
+    for old in known.iter().filter(|s| !s.appended && s.id != stream.id && s.last == begin) {
+        if old.pending_ns.is_none() && old.is_open() {
+            let mut old = old.clone();
+            old.digest.clear();
+            streams::save(transaction, &old).await?;
+        }
+    }
     for row in rows.to(action)? {
         let id: Option<i64> = row.try_get("", "stream_id").to(action)?;
         let old = known.iter().find(|old| Some(old.id) == id && old.id != stream.id);
         if let Some(old) = old {
-            if old.last == begin {
-                // It is not what counts any more, should it come again.
-                let mut old = old.clone();
-                old.digest.clear();
-                streams::save(transaction, &old).await?;
-            }
             let from = old.second_ns(begin);
             owner.supersede(transaction, Some(old.id), (from, from + SECOND)).await?;
             superseded.push((old.id, (from, from + SECOND)));

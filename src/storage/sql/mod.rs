@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio::sync::Semaphore;
 
-use super::{GroupKey, Page, Retrieved, Selection, Storage, StorageError, Totals};
+use super::{GroupKey, Page, PointSink, Selection, Storage, StorageError, Totals};
 use crate::{dataframe::DataFrame, state::Database};
 
 /// Name of this store in the rows of its heads.
@@ -63,9 +63,14 @@ impl Storage for SqlStorage {
         self.write_beside(frames).await
     }
 
-    async fn retrieve(&self, selection: &Selection, page: Page) -> Result<Retrieved, StorageError> {
+    async fn retrieve_into(
+        &self,
+        selection: &Selection,
+        page: Page,
+        sink: &mut dyn PointSink,
+    ) -> Result<(), StorageError> {
         let _turn = self.reads.acquire().await;
-        self.read_points(selection, page).await
+        self.read_points(selection, page, sink).await
     }
 
     async fn total(

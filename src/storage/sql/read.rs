@@ -15,7 +15,7 @@ use crate::{
     decimal::Decimal,
     state::{Context, placeholders, statement},
     storage::{
-        GroupKey, Page, Retrieved, Selection, StorageError, Totals,
+        GroupKey, Page, PointSink, Selection, StorageError, Totals,
         groups::Groups,
         heads::{HEAD, Head, HeadQuery, ORDER, decimal},
     },
@@ -23,6 +23,9 @@ use crate::{
 };
 
 const ACTION: &str = "read dataframes";
+
+/// Heads whose points are read in one statement.
+const HEADS_AT_ONCE: usize = 50;
 
 /// Labels that are needed of a series, by its number; those that are not
 /// selected are not there.
@@ -54,15 +57,16 @@ impl SqlStorage {
         &self,
         selection: &Selection,
         page: Page,
-    ) -> Result<Retrieved, StorageError> {
+        sink: &mut dyn PointSink,
+    ) -> Result<(), StorageError> {
         let query = HeadQuery::new(STORE, selection, &self.scope_key);
         let snapshot = self.database.snapshot().await?;
         if query.heads_tell()
             && let Some(page) = self.page_of_heads(&snapshot, &query, page).await?
         {
-            return self.read_by_heads(&snapshot, page).await;
+            return self.read_by_heads(&snapshot, page, sink).await;
         }
-        self.read_by_labels(&snapshot, &query, page).await
+        self.read_by_labels(&snapshot, &query, page, sink).await
     }
 
     /// Finds a page by counting through heads; `None` if one cannot tell.
@@ -106,19 +110,23 @@ impl SqlStorage {
         &self,
         connection: &DatabaseTransaction,
         page: HeadPage,
-    ) -> Result<Retrieved, StorageError> {
-        let mut points = Vec::new();
-        for batch in page.heads.chunks(500) {
+        sink: &mut dyn PointSink,
+    ) -> Result<(), StorageError> {
+        sink.total(page.total).await;
+        let (mut skip, mut left) = (page.skip, page.limit);
+        for batch in page.heads.chunks(HEADS_AT_ONCE) {
             let condition = format!("d.id IN ({})", placeholders(batch.len()));
             let values = batch.iter().map(|id| SqlValue::from(*id));
             let select = statement(connection, &select_points(&condition), values);
-            points.extend(self.points(connection, select).await?);
-            if points.len() >= page.skip.saturating_add(page.limit) {
+            let points = self.points(connection, select).await?;
+            let points: Vec<_> =
+                points.into_iter().skip(std::mem::take(&mut skip)).take(left).collect();
+            left -= points.len();
+            if sink.points(points).await.is_break() {
                 break;
             }
         }
-        let points = points.into_iter().skip(page.skip).take(page.limit).collect();
-        Ok(Retrieved { total: page.total, points })
+        Ok(())
     }
 
     /// A page found by looking at the labels of every point.
@@ -127,7 +135,8 @@ impl SqlStorage {
         connection: &DatabaseTransaction,
         query: &HeadQuery<'_>,
         page: Page,
-    ) -> Result<Retrieved, StorageError> {
+        sink: &mut dyn PointSink,
+    ) -> Result<(), StorageError> {
         let series = needed_labels(connection, query, &needed(query, &[])).await?;
         let sql = format!(
             "SELECT d.id, p.position, p.series_id, {HEAD} FROM ratekitty_dataframes d \
@@ -152,16 +161,19 @@ impl SqlStorage {
                 total += 1;
             }
         }
-        let mut points = Vec::new();
+        sink.total(total).await;
         for batch in wanted.chunks(500) {
             let one = "(p.dataframe_id = ? AND p.position = ?)";
             let sql = select_points(&vec![one; batch.len()].join(" OR "));
             let values = batch
                 .iter()
                 .flat_map(|(id, position)| [SqlValue::from(*id), SqlValue::from(*position)]);
-            points.extend(self.points(connection, statement(connection, &sql, values)).await?);
+            let points = self.points(connection, statement(connection, &sql, values)).await?;
+            if sink.points(points).await.is_break() {
+                break;
+            }
         }
-        Ok(Retrieved { total, points })
+        Ok(())
     }
 
     /// The points that a statement selects, in its order.

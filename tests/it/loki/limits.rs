@@ -214,6 +214,72 @@ async fn too_much_at_once_is_pushed_in_parts() {
 }
 
 #[tokio::test]
+async fn only_lokis_own_word_is_an_acknowledgement() {
+    // A gateway that sends pushes elsewhere, to a page that says 200.
+    let page = axum::Router::new()
+        .route("/login", axum::routing::any(async || "please log in"))
+        .fallback(async || axum::response::Redirect::to("/login"));
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let root = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, page).await });
+    for url in [format!("{root}/loki/api/v1"), format!("{root}/login?x=")] {
+        let conf = "retry_budget = 0.1";
+        let app = TestApp::with_loki("2026-11-02T00:00:00Z", &url, conf, "").await;
+        let error = app.storage.replace("p1", &frame("p1", 20, 3, "1")).await.unwrap_err();
+        assert!(error.to_string().contains("HTTP status"), "{error}");
+        assert_eq!(by_type_of_heads(&app).await, 0);
+    }
+}
+
+/// Heads that are there.
+async fn by_type_of_heads(app: &TestApp) -> usize {
+    use sea_orm::ConnectionTrait;
+    let sql = "SELECT id FROM ratekitty_dataframes".to_owned();
+    let connection = app.database.connection();
+    let backend = connection.get_database_backend();
+    let rows = connection.query_all_raw(sea_orm::Statement::from_string(backend, sql)).await;
+    rows.unwrap().len()
+}
+
+#[tokio::test]
+async fn a_window_of_all_times_is_answered() {
+    let (app, loki) = double(Limits::roomy(), "").await;
+    app.storage.replace("p1", &frame("p1", 0, 3, "1")).await.unwrap();
+    for (begin, end) in [("0001-01-01", "9999-12-31"), ("1970-01-01", "2100-01-01")] {
+        let path = format!("/v2/summary?begin={begin}&end={end}&groupby=flavor.name");
+        let answer = app.get(&path).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.json()["results"][0][3], 3.0, "{answer:?}");
+        let answer = app.get(&format!("/v2/dataframes?begin={begin}&end={end}")).await;
+        assert_eq!(answer.json()["total"], 3);
+    }
+    assert!(loki.requests().len() < 3_000, "{}", loki.requests().len());
+}
+
+#[tokio::test]
+async fn what_comes_into_sight_during_a_read_is_no_part_of_it() {
+    let (app, loki) = double(Limits::stock(), "").await;
+    for number in 0..23 {
+        app.storage.replace("p1", &frame("p1", number, 3, "1")).await.unwrap();
+    }
+    // Reads begin over and over while the ingester flushes.
+    let reads = tokio::spawn({
+        let storage = app.storage.clone();
+        async move {
+            let mut answers = Vec::new();
+            while answers.last().is_none_or(|answer| answer == "hidden") {
+                let answer = by_flavor(&*storage).await;
+                answers.push(answer.unwrap_or_else(|_| "hidden".to_owned()));
+            }
+            answers
+        }
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+    loki.flush();
+    assert_eq!(reads.await.unwrap().last().unwrap(), "69");
+}
+
+#[tokio::test]
 async fn retry_after_is_waited_for() {
     let (app, loki) = double(Limits::roomy(), "").await;
     loki.faults().next(Kind::Push, 1, Fault::TooManyRequests(Some(2)));

@@ -83,6 +83,11 @@ async fn rating_again_and_again_counts_once() {
     }
     app.storage.replace("p1", &ratekitty::dataframe::DataFrame::new(hour(0))).await.unwrap();
     shows(&*app.storage, &[]).await;
+    // Nothing, something, nothing again.
+    app.storage.replace("p1", &frame("p1", 0, 1, "4")).await.unwrap();
+    shows(&*app.storage, &["4"]).await;
+    app.storage.replace("p1", &ratekitty::dataframe::DataFrame::new(hour(0))).await.unwrap();
+    shows(&*app.storage, &[]).await;
     app.storage.replace("p1", &frame("p1", 1, 1, "1")).await.unwrap();
     shows(&*app.storage, &["1"]).await;
     // The same content, right behind itself, is not even pushed again.
@@ -154,6 +159,47 @@ async fn appended_points_stay_beside_what_is_rated() {
     app.storage.delete("p1", hour(3).begin, hour(4).begin).await.unwrap();
     assert_eq!(by_flavor(&*app.storage).await.unwrap(), "40");
     assert_eq!(prices(&*app.storage).await.len(), 4);
+}
+
+#[tokio::test]
+async fn two_processors_on_one_scope_do_no_harm() {
+    let (app, loki) = loki_app(Limits { max_chunk_age: 7_200, ..Limits::roomy() }, "").await;
+    let Some(loki) = loki else { return };
+    // The push of one is held up, until Loki finds it too far behind.
+    loki.faults().next(Kind::Push, 1, Fault::TooManyRequests(Some(2)));
+    let slow = tokio::spawn({
+        let storage = app.storage.clone();
+        async move { storage.replace("p1", &frame("p1", 0, 2, "1")).await }
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    // The other rates the same period and goes on.
+    for number in 0..5 {
+        app.storage.replace("p1", &frame("p1", number, 2, "1")).await.unwrap();
+    }
+    slow.await.unwrap().unwrap_err();
+    shows(&*app.storage, &["1"; 10]).await;
+    app.storage.replace("p1", &frame("p1", 5, 2, "1")).await.unwrap();
+    shows(&*app.storage, &["1"; 12]).await;
+    let late = ratekitty::storage::Selection::all(hour(3).begin, hour(9).begin);
+    let key = [super::label("flavor.name")];
+    let totals = app.storage.total(&late, &key, ratekitty::storage::Page::ALL).await.unwrap();
+    assert_eq!(totals.rows[0].price.to_f64(), 6.0);
+}
+
+#[tokio::test]
+async fn a_rating_that_is_given_up_does_not_hide_what_was_there() {
+    let (app, loki) = loki_app(Limits::roomy(), "retry_budget = 0.2").await;
+    let Some(loki) = loki else { return };
+    app.storage.replace("p1", &frame("p1", 0, 1, "1")).await.unwrap();
+    app.storage.replace("p1", &frame("p1", 1, 1, "1")).await.unwrap();
+    loki.faults().random(Kind::Push, 1, 1.0, &[Fault::Status(500)]);
+    for price in ["2", "3", "3", "4"] {
+        app.storage.replace("p1", &frame("p1", 1, 1, price)).await.unwrap_err();
+        shows(&*app.storage, &["1", "1"]).await;
+    }
+    loki.faults().clear();
+    app.storage.replace("p1", &frame("p1", 1, 1, "3")).await.unwrap();
+    shows(&*app.storage, &["1", "3"]).await;
 }
 
 #[tokio::test]

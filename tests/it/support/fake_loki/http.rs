@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{Deletes, Shared, decode, deletes::Delete, push, query, server::Role};
+use super::{Deletes, Shared, decode, deletes::Delete, locked, push, query, server::Role};
 
 /// A request.
 pub struct Call {
@@ -94,6 +94,11 @@ pub fn answer(shared: &Shared, call: &Call) -> Response {
 
 fn push(shared: &Shared, call: &Call, tenant: &str) -> Response {
     let encoding = call.header("Content-Encoding");
+    if let Some(bodies) = locked(&shared.bodies).as_mut() {
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let content_type = call.header("Content-Type").to_owned();
+        bodies.push((content_type, some(encoding), call.body.to_vec()));
+    }
     let decoded = decode::body(call.header("Content-Type"), encoding, &call.body);
     let mut streams = match decoded {
         Ok(streams) => streams,

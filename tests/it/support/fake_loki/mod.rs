@@ -54,6 +54,9 @@ pub struct Asked {
     pub parameters: Vec<(String, String)>,
 }
 
+/// A push as it came: content type, content encoding, body.
+pub type Push = (String, Option<String>, Vec<u8>);
+
 /// A stored line, visible to queries or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredEntry {
@@ -85,6 +88,8 @@ struct Shared {
     faults: Faults,
     /// Requests so far.
     asked: Mutex<Vec<Asked>>,
+    /// Bodies of pushes, if they are to be kept.
+    bodies: Mutex<Option<Vec<Push>>>,
     /// Tasks that serve.
     listeners: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -144,6 +149,7 @@ impl FakeLoki {
             authorization: Mutex::default(),
             faults: Faults::default(),
             asked: Mutex::default(),
+            bodies: Mutex::default(),
             listeners: Mutex::default(),
         });
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -201,6 +207,18 @@ impl FakeLoki {
     /// What came in so far, requests that met a fault included.
     pub fn requests(&self) -> Vec<Asked> {
         locked(&self.shared.asked).clone()
+    }
+
+    /// Keeps the bodies of pushes from now on.
+    #[allow(dead_code, reason = "for benchmarks")]
+    pub fn keep_bodies(&self) {
+        *locked(&self.shared.bodies) = Some(Vec::new());
+    }
+
+    /// The bodies that were kept.
+    #[allow(dead_code, reason = "for benchmarks")]
+    pub fn bodies(&self) -> Vec<Push> {
+        locked(&self.shared.bodies).clone().unwrap_or_default()
     }
 
     /// Requests whose path ends like this.
