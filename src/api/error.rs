@@ -38,7 +38,8 @@ impl ApiError {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::BadRequest(_) | Self::Storage(StorageError::GroupbyTime(_)) => {
+            Self::BadRequest(_)
+            | Self::Storage(StorageError::GroupbyTime(_) | StorageError::LongLine { .. }) => {
                 StatusCode::BAD_REQUEST
             }
             Self::NotFound(_) => StatusCode::NOT_FOUND,

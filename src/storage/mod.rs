@@ -35,6 +35,18 @@ pub enum StorageError {
     /// Loki failed.
     #[error(transparent)]
     Loki(#[from] loki::LokiError),
+    /// A data point is too long for Loki.
+    #[error(
+        "a data point of type `{frame_type}` of scope `{scope_id}` makes a log line of {bytes} bytes, and Loki takes 262144; drop labels of the metric"
+    )]
+    LongLine {
+        /// The scope.
+        scope_id: String,
+        /// Type of the point.
+        frame_type: String,
+        /// Length of the line.
+        bytes: usize,
+    },
     /// Entries that the storage has taken do not show, so that an answer would
     /// be a part of the whole.
     #[error(

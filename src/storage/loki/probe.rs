@@ -93,6 +93,11 @@ impl LokiStorage {
                 self.shard_days
             )));
         }
+        if value("max_line_size_truncate").as_deref() == Some("true") {
+            findings.push(Finding::Note(
+                "Loki cuts long lines (max_line_size_truncate), and a point that was cut cannot be read back; set it to false, or max_line_size to 256KB or more".to_owned(),
+            ));
+        }
         let entries: Option<usize> =
             value("max_entries_limit_per_query").and_then(|text| text.parse().ok());
         if let Some(limit) = entries

@@ -27,6 +27,9 @@ use crate::{
     time::Period,
 };
 
+/// Longest line: Loki's `max_line_size`, unless that is changed.
+const LONGEST_LINE: usize = 256 << 10;
+
 /// The points of one scope and period, made into lines.
 struct Prepared<'a> {
     period: Period,
@@ -48,6 +51,13 @@ impl<'a> Prepared<'a> {
                     false => Vec::new(),
                 };
                 let line = line::write(period, block.frame_type, point)?;
+                // Loki refuses longer ones, or, if so configured, cuts them, so
+                // that they could not be read back.
+                if line.len() > LONGEST_LINE {
+                    let (scope_id, frame_type) = (block.scope_id, block.frame_type);
+                    let (scope_id, frame_type) = (scope_id.to_owned(), frame_type.to_owned());
+                    return Err(StorageError::LongLine { scope_id, frame_type, bytes: line.len() });
+                }
                 uneven |= !line::is_even(point);
                 entries.push(Entry { timestamp: 0, line, metadata });
             }
