@@ -530,3 +530,37 @@ async fn large_pages_are_sent_whole() {
         assert_eq!(app.get(none).await.status, 404, "{name}");
     }
 }
+
+#[tokio::test]
+async fn tables_of_version_1_become_those_of_version_2() {
+    use ratekitty::state::schema;
+    use sea_orm::ConnectionTrait;
+    let app = TestApp::new(NOW, "", "").await;
+    app.storage
+        .replace("p1", &frame(hour(0), [("cpu", point("p1", "a", "1", "2"))]))
+        .await
+        .unwrap();
+    // What version 2 added goes again.
+    for sql in [
+        "DROP INDEX ratekitty_dataframes_stream",
+        "ALTER TABLE ratekitty_dataframes DROP COLUMN store",
+        "ALTER TABLE ratekitty_dataframes DROP COLUMN appended",
+        "ALTER TABLE ratekitty_dataframes DROP COLUMN stream_id",
+        "ALTER TABLE ratekitty_dataframes DROP COLUMN stream_offset",
+        "DROP TABLE ratekitty_superseded",
+        "DROP TABLE ratekitty_streams",
+        "UPDATE ratekitty_schema SET version = 1",
+    ] {
+        app.database.connection().execute_unprepared(sql).await.unwrap();
+    }
+    let error = schema::check(&app.database).await.unwrap_err().to_string();
+    assert!(error.contains("version 1") && error.contains("dbsync upgrade"), "{error}");
+    schema::upgrade(&app.database).await.unwrap();
+    schema::check(&app.database).await.unwrap();
+    assert_eq!(sums(&*app.storage, &everything()).await, (decimal("1"), decimal("2"), 1));
+    app.storage
+        .replace("p1", &frame(hour(0), [("cpu", point("p1", "a", "3", "4"))]))
+        .await
+        .unwrap();
+    assert_eq!(sums(&*app.storage, &everything()).await, (decimal("3"), decimal("4"), 1));
+}

@@ -2,6 +2,7 @@
 //! backend must do is in `storage.rs`.
 
 mod contract;
+mod kills;
 mod limits;
 mod peers;
 mod python;

@@ -1,8 +1,6 @@
 //! Queries.
 
-use std::{io::Write, time::Duration};
-
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     super::{Limits, go, labels, logql, split},
@@ -189,40 +187,4 @@ async fn late_lines_show_after_a_flush() {
     assert!(!lab.loki.entries()[0].visible);
     lab.loki.flush();
     assert_eq!(lab.lines("{service=\"a\"}").await, ["x"]);
-}
-
-/// 600,000 lines: `cargo test --release -- --ignored --nocapture`.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes its time"]
-async fn a_large_store_is_fast() {
-    let lab = Lab::new(Limits::roomy()).await;
-    for project in 0..20 {
-        let start = std::time::Instant::now();
-        for chunk in 0..30 {
-            let values: Vec<Value> = (0..1000)
-                .map(|i| {
-                    let n = chunk * 1000 + i;
-                    let ts = NOVEMBER + n / 60 * HOUR / 10;
-                    let line = format!(r#"{{"start": "2026-11-01T00:00:00+00:00", "end": "2026-11-01T01:00:00+00:00", "type": "t{}", "unit": "instance", "description": null, "qty": 1.0, "price": 0.5, "groupby": {{"id": "r{n}"}}, "metadata": {{"flavor.name": "m1.small"}}}}"#, i % 3);
-                    json!([ts.to_string(), line])
-                })
-                .collect();
-            let body = json!({"streams": [{"stream": {"service": "a", "project_id": format!("p{project}")}, "values": values}]});
-            assert_eq!(lab.post(body.to_string()).await.unwrap().status(), 204);
-        }
-        assert!(start.elapsed() < Duration::from_secs(60));
-    }
-    assert_eq!(lab.loki.stored(), 600_000);
-    for json in
-        ["json ck_type=\"type\", ck_price=\"price\" | unwrap ck_price", "json | unwrap price"]
-    {
-        let start = std::time::Instant::now();
-        let query =
-            format!("sum by (project_id) (sum_over_time({{service=\"a\"}} | {json} [60h]))");
-        let values = lab.values(&query, NOVEMBER + 50 * HOUR).await;
-        assert!(values.contains("{project_id:p0}=15000"), "{values}");
-        let took = start.elapsed();
-        assert!(took < Duration::from_secs(20), "{took:?}");
-        std::io::stderr().write_all(format!("{json}: {took:?}\n").as_bytes()).unwrap();
-    }
 }
