@@ -235,3 +235,68 @@ impl Slice {
         ])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use regex::Regex;
+
+    use super::*;
+    use crate::storage::loki::logql::Extracted;
+
+    /// The conditions on `rk_0` in the stages of a slice: whether they are
+    /// negated, and what they match.
+    fn conditions(stages: &str) -> Vec<(bool, Regex)> {
+        let stages = stages.split(" | ").filter(|stage| !stage.is_empty());
+        let condition = |stage: &str| {
+            let (negated, text) = match stage.split_once("!~") {
+                Some((_, text)) => (true, text),
+                None => (false, stage.split_once("=~").unwrap().1),
+            };
+            let pattern = text.trim_matches('"');
+            (negated, Regex::new(&format!("^(?:{pattern})$")).unwrap())
+        };
+        stages.map(condition).collect()
+    }
+
+    #[test]
+    fn every_value_is_in_exactly_one_part() {
+        let question = LogQuestion::parting(Extracted::default(), vec!["rk_0".to_owned()]);
+        let slice = Slice::new(Source::Own(vec!["a".to_owned()]), (0, SECOND));
+        let (mut parts, mut todo) = (Vec::new(), vec![slice]);
+        while let Some(slice) = todo.pop() {
+            match slice.split("maximum of series", &question) {
+                Some(halves) => todo.extend(halves),
+                None => parts.push(conditions(&slice.stages(&question))),
+            }
+        }
+        assert!(parts.len() > 1_000, "{}", parts.len());
+        let values = [
+            "", "a", "0", "-", "é", "\n", "x\ny0", "id-12", "00", "a-b", "vm_7.", "UUID-9F", "~",
+            "0~", "~0", "zz~9", "1\n", "日本", "0é1",
+        ];
+        for value in values {
+            let passes = |part: &&Vec<(bool, Regex)>| {
+                part.iter().all(|(negated, regex)| regex.is_match(value) != *negated)
+            };
+            let count = parts.iter().filter(passes).count();
+            assert_eq!(count, 1, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn pieces_and_whole_seconds_leave_nothing_out() {
+        let source = Source::Own((0..9_000).map(|name| format!("{name:012}")).collect());
+        let slice = Slice::new(source, (5 * SECOND + 7, 20 * SECOND + 1));
+        let (whole, rest) = slice.clone().whole_seconds();
+        let mut spans: Vec<Span> = whole.iter().chain(&rest).map(|slice| slice.span).collect();
+        spans.sort_unstable();
+        let (second, last) = (6 * SECOND, 20 * SECOND);
+        assert_eq!(spans, [(slice.span.0, second), (second, last), (last, slice.span.1)]);
+        let pieces = slice.pieces(4);
+        let time: i64 = pieces.iter().map(|piece| piece.span.1 - piece.span.0).sum();
+        // Two lots of names, each over the whole time.
+        assert_eq!(time, 2 * (15 * SECOND - 6));
+        let within = Slice::new(Source::Reference("{}".to_owned()), (SECOND + 1, SECOND + 9));
+        assert_eq!(within.clone().whole_seconds(), (None, vec![within]));
+    }
+}
