@@ -37,6 +37,16 @@ pub(super) struct HeadSpan {
     pub points: i64,
 }
 
+impl HeadSpan {
+    /// Takes away the first `points` and gives them.
+    fn split_off_first(&mut self, points: i64) -> Self {
+        let first = Self { points, frame_type: self.frame_type.clone(), ..*self };
+        self.offset += points;
+        self.points -= points;
+        first
+    }
+}
+
 /// A part of a period: how many points to leave out, and how many to take.
 #[derive(Clone, Copy)]
 pub(super) struct Part {
@@ -145,11 +155,12 @@ impl LokiStorage {
             let plan = Plan::new(&reference, &own.counts(), page);
             return Ok(Planned { view, plan, spans: None });
         };
-        let plan = Plan::new(&reference, &own, page);
+        let mut plan = Plan::new(&reference, &own, page);
         let mut spans = Vec::with_capacity(plan.own.len());
         for part in &plan.own {
             spans.push(self.head_spans(&snapshot, &heads, *part).await?);
         }
+        let spans = plan.part_spans(spans);
         Ok(Planned { view, plan, spans: Some(spans) })
     }
 
@@ -286,6 +297,45 @@ impl Plan {
             }
         }
         plan
+    }
+
+    /// Makes several parts of ours out of each that has more points than are
+    /// read together; `spans` are those of the parts, as is what is given back.
+    fn part_spans(&mut self, spans: Vec<Vec<HeadSpan>>) -> Vec<Vec<HeadSpan>> {
+        let most = i64::try_from(POINTS_AT_ONCE).unwrap_or(i64::MAX);
+        let (mut own, mut all) = (Vec::new(), Vec::new());
+        let mut counts = Vec::new();
+        for (part, spans) in self.own.iter().zip(spans) {
+            let before = all.len();
+            let (mut lot, mut points) = (Vec::new(), 0);
+            for mut span in spans {
+                while points + span.points > most {
+                    let first = span.split_off_first(most - points);
+                    lot.extend((first.points > 0).then_some(first));
+                    all.push(std::mem::take(&mut lot));
+                    points = 0;
+                }
+                points += span.points;
+                lot.push(span);
+            }
+            all.push(lot);
+            counts.push(all.len() - before);
+            for lot in &all[before..] {
+                let take = lot.iter().map(|span| span.points).sum::<i64>();
+                let take = u64::try_from(take).unwrap_or_default();
+                own.push(Part { take, is_whole: false, ..*part });
+            }
+        }
+        let mut counts = counts.into_iter();
+        let order = std::mem::take(&mut self.order).into_iter();
+        self.order = order
+            .flat_map(|is_own| {
+                let count = if is_own { counts.next().unwrap_or(1) } else { 1 };
+                std::iter::repeat_n(is_own, count)
+            })
+            .collect();
+        self.own = own;
+        all
     }
 
     /// Parts that are read together: some thousand points, or one part.

@@ -47,6 +47,10 @@ async fn twenty_thousand_points_of_one_scope_and_period() {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 20_000);
+    // In one page, too, though more than are read together.
+    let mut whole = tiled(&*app.storage, 1_000_000).await;
+    whole.sort();
+    assert_eq!(whole, ids);
     // Forty times the series that Loki gives for one query.
     let totals = app.storage.total(&everything(), &[label("id")], Page::ALL).await.unwrap();
     assert_eq!(totals.total, 20_000);
