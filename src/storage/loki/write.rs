@@ -208,8 +208,13 @@ impl LokiStorage {
         let writes: Vec<_> = intended.iter().map(|(_, write)| write).collect();
         if let Err(error) = self.push(&writes).await {
             let transaction = self.database.begin().await?;
-            for (_, write) in &mut intended {
-                self.owner(write.scope_id).give_up(&transaction, &mut write.stream).await?;
+            for (_, write) in &intended {
+                let owner = self.owner(write.scope_id);
+                match owner.give_up_push(&transaction, &write.stream).await {
+                    // Someone else gave it up already.
+                    Ok(()) | Err(StorageError::Overtaken(_)) => {}
+                    Err(error) => return Err(error),
+                }
             }
             transaction.commit().await.to("give up a push")?;
             return Err(error.into());
@@ -248,8 +253,12 @@ impl LokiStorage {
                 }
             }
         }
+        // Loki takes nothing that is far behind the newest of its stream: what
+        // is of several periods goes one after the other.
+        let is_long = writes.iter().any(|write| write.parts.len() > 1);
+        let at_once = if is_long { 1 } else { self.pushes_at_once };
         let pushes: Vec<_> = batches.iter().map(|batch| self.client.push(batch).boxed()).collect();
-        stream::iter(pushes).buffer_unordered(self.pushes_at_once).try_collect().await
+        stream::iter(pushes).buffer_unordered(at_once).try_collect().await
     }
 
     /// Makes pushed entries count, in place of what counted before if

@@ -203,6 +203,16 @@ async fn a_rating_that_is_given_up_does_not_hide_what_was_there() {
 }
 
 #[tokio::test]
+async fn an_append_of_a_day_goes_in_order() {
+    // A stock Loki's window of an hour, and pushes of a few entries.
+    let limits = Limits { max_chunk_age: 7_200, ..Limits::roomy() };
+    let (app, _loki) = loki_app(limits, "batch_entries = 3").await;
+    let frames: Vec<_> = (0..24).map(|number| frame("p1", number, 2, "1")).collect();
+    app.storage.append(&frames).await.unwrap();
+    shows(&*app.storage, &["1"; 48]).await;
+}
+
+#[tokio::test]
 async fn an_append_that_fails_adds_nothing_ever() {
     let (app, loki) = loki_app(Limits::roomy(), "retry_budget = 0.2").await;
     let Some(loki) = loki else { return };
