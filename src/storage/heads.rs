@@ -281,3 +281,19 @@ impl Place<'_> {
         Ok(row.try_get("", "id").to(action)?)
     }
 }
+
+/// Deletes the heads of a scope whose period begins in a time, in seconds from
+/// `begin` to before `end`; `store` and the scope key are those of a [`Place`].
+pub(super) async fn delete_heads(
+    connection: &impl ConnectionTrait,
+    (store, scope_key): (&str, &str),
+    scope_id: &str,
+    (begin, end): (i64, i64),
+) -> Result<(), StorageError> {
+    let sql = "DELETE FROM ratekitty_dataframes WHERE store = ? AND scope_key = ? \
+               AND scope_id = ? AND begin_epoch >= ? AND begin_epoch < ?";
+    let values = [store.into(), scope_key.into(), scope_id.into(), begin.into(), end.into()];
+    let delete = statement(connection, sql, values);
+    connection.execute_raw(delete).await.to("delete data points")?;
+    Ok(())
+}

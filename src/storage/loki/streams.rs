@@ -85,6 +85,11 @@ impl Stream {
         self.pending_ns.is_none() && self.digest != CLOSED
     }
 
+    /// Sees to it that nothing more is written to it.
+    pub fn close(&mut self) {
+        self.digest = CLOSED.to_owned();
+    }
+
     /// End of the time that it decides about: entries of the reference for its
     /// scope do not count before.
     pub fn covered_until(&self) -> i64 {
@@ -243,7 +248,7 @@ impl Owner<'_> {
                 // About this period it decides nothing.
                 stream.last -= stream.period_seconds;
             }
-            stream.digest = CLOSED.to_owned();
+            stream.close();
             save(transaction, stream).await?;
         }
         Ok(())

@@ -22,7 +22,7 @@ use crate::{
     state::{Context, Transaction, statement},
     storage::{
         StorageError,
-        heads::{Block, Place, blocks_of, scopes_of, sorted_blocks},
+        heads::{Block, Place, blocks_of, delete_heads, scopes_of, sorted_blocks},
     },
     time::Period,
 };
@@ -328,8 +328,14 @@ impl LokiStorage {
             owner.supersede(&transaction, Some(stream.id), span).await?;
             superseded.push((stream.id, span));
             if stream.is_open() && (begin..end).contains(&stream.last) {
-                // The same content counts only if it is pushed again.
-                stream.digest.clear();
+                if stream.appended {
+                    // Further points of the same period would stand in the
+                    // second that Loki may be asked to delete.
+                    stream.close();
+                } else {
+                    // The same content counts only if it is pushed again.
+                    stream.digest.clear();
+                }
                 streams::save(&transaction, &stream).await?;
             }
         }
@@ -337,17 +343,8 @@ impl LokiStorage {
         let now = self.clock.now().timestamp();
         let span = (begin.saturating_mul(SECOND), end.min(now).saturating_mul(SECOND));
         owner.supersede(&transaction, None, span).await?;
-        let sql = "DELETE FROM ratekitty_dataframes WHERE store = ? AND scope_key = ? \
-                   AND scope_id = ? AND begin_epoch >= ? AND begin_epoch < ?";
-        let values = [
-            self.store.as_str().into(),
-            self.scope_key.as_str().into(),
-            scope_id.into(),
-            begin.into(),
-            end.into(),
-        ];
-        let delete = statement(&transaction, sql, values);
-        transaction.execute_raw(delete).await.to("delete data points")?;
+        let place = (self.store.as_str(), self.scope_key.as_str());
+        delete_heads(&transaction, place, scope_id, (begin, end)).await?;
         transaction.commit().await.to("delete data points")?;
         self.clean_up(&superseded).await;
         Ok(())

@@ -9,7 +9,7 @@ use crate::{
     state::{Context, placeholders, statement},
     storage::{
         StorageError,
-        heads::{Block, Place, blocks_of, scopes_of, sorted_blocks},
+        heads::{Block, Place, blocks_of, delete_heads, scopes_of, sorted_blocks},
     },
     time::{Period, local},
 };
@@ -107,19 +107,7 @@ impl SqlStorage {
         begin: DateTime<Utc>,
         end: DateTime<Utc>,
     ) -> Result<(), StorageError> {
-        let connection = self.database.connection();
-        let sql = "DELETE FROM ratekitty_dataframes \
-                   WHERE store = ? AND scope_key = ? AND scope_id = ? \
-                   AND begin_epoch >= ? AND begin_epoch < ?";
-        let values = [
-            STORE.into(),
-            self.scope_key.as_str().into(),
-            scope_id.into(),
-            begin.timestamp().into(),
-            end.timestamp().into(),
-        ];
-        let delete = statement(connection, sql, values);
-        connection.execute_raw(delete).await.to("delete data points")?;
-        Ok(())
+        let time = (begin.timestamp(), end.timestamp());
+        delete_heads(self.database.connection(), (STORE, &self.scope_key), scope_id, time).await
     }
 }

@@ -203,6 +203,18 @@ async fn a_rating_that_is_given_up_does_not_hide_what_was_there() {
 }
 
 #[tokio::test]
+async fn what_is_appended_after_a_reset_is_not_deleted_with_it() {
+    // Loki's delete hides what is pushed later, too.
+    let limits = Limits { deletes: Deletes::Enabled, ..Limits::roomy() };
+    let (app, _loki) = loki_app(limits, "delete_superseded = true").await;
+    app.storage.append(&[frame("p1", 3, 2, "10")]).await.unwrap();
+    app.storage.delete("p1", hour(3).begin, hour(4).begin).await.unwrap();
+    shows(&*app.storage, &[]).await;
+    app.storage.append(&[frame("p1", 3, 2, "5")]).await.unwrap();
+    shows(&*app.storage, &["5", "5"]).await;
+}
+
+#[tokio::test]
 async fn an_append_of_a_day_goes_in_order() {
     // A stock Loki's window of an hour, and pushes of a few entries.
     let limits = Limits { max_chunk_age: 7_200, ..Limits::roomy() };
