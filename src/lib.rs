@@ -23,6 +23,7 @@ pub mod dataframe;
 pub mod decimal;
 pub mod fetcher;
 pub mod http;
+pub mod lock;
 pub mod processor;
 pub mod prometheus;
 pub mod rating;

@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["dataframe"],
     &["config"],
     &["http", "telemetry", "shutdown"],
-    &["prometheus", "state"],
+    &["lock", "prometheus", "state"],
     &["fetcher", "collector", "rating", "storage"],
     &["processor", "api"],
     &["cli"],
