@@ -34,7 +34,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use ratekitty::{
     config::{Config, Place, Sources},
     dataframe::{DataFrame, DataPoint},
-    state::{Database, schema},
+    state::{Database, Step, schema},
     storage::{self, GroupKey, Page, Selection, Storage},
     time::{CALENDAR, Clock, Period, RealClock, calendar_labels, local, seconds},
 };
@@ -132,7 +132,9 @@ impl Setup {
                 let storage = self.storage.clone();
                 tokio::spawn(async move {
                     for frame in frames.iter() {
-                        storage.replace(&format!("p{scope}"), frame).await.unwrap();
+                        let scope_id = format!("p{scope}");
+                        let step = Step::Stay { scope_id: &scope_id };
+                        storage.replace(&scope_id, frame, &step).await.unwrap();
                     }
                 })
             })

@@ -30,12 +30,14 @@ use ratekitty::{
     dataframe::{DataFrame, DataPoint, Labels},
     decimal::Decimal,
     fetcher::{FetchError, Fetcher},
+    lock::Coordinator,
     processor::{Pipeline, Progress},
     rating::{RatingModule, hashmap::Rules, pricelist::PriceList},
-    state::{Database, rating_rules, schema},
+    state::{Database, Step, rating_rules, schema},
     storage::{self, GroupKey, Page, Selection, Storage},
     time::{Clock, ManualClock, Period, RealClock, seconds},
 };
+use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -152,7 +154,7 @@ impl Setup {
         std::fs::write(dir.path().join("metrics.yml"), METRICS).unwrap();
         let conf = format!(
             "[storage]\nbackend = sql\n[ratekitty]\nstate_path = {path}\n\
-             first_period_begin = 2026-11-01T00:00:00Z\n[collector_prometheus]\nprometheus_url = {url}\n\
+             first_period_begin = 2026-11-01T00:00:00Z\n[orchestrator]\ncoordination_url = file://{path}/locks\n[collector_prometheus]\nprometheus_url = {url}\n\
              [collect]\ncollector = prometheus\nwait_periods = 1\nmetrics_conf = {path}/metrics.yml\n"
         );
         let file = dir.path().join("ratekitty.conf");
@@ -195,8 +197,11 @@ async fn catch_up(days: usize, runs: usize) {
         let stages: (Arc<dyn Fetcher>, _, _) =
             (Arc::new(Projects), collector::build(&setup.config).unwrap(), setup.storage.clone());
         let clock = Arc::new(ManualClock::new(now));
+        let url = setup.config.orchestrator.coordination_url.expose_secret();
+        let locks = Coordinator::new(url).unwrap();
         let pipeline =
-            Pipeline::new(&setup.config, metrics, stages, setup.database.clone(), clock).unwrap();
+            Pipeline::new(&setup.config, metrics, stages, (setup.database.clone(), locks), clock)
+                .unwrap();
         let (pipeline, progress) = (Arc::new(pipeline), Arc::new(Progress::quiet()));
         let begin = Instant::now();
         let outcome = pipeline.run_once(&progress, &CancellationToken::new()).await.unwrap();
@@ -265,7 +270,9 @@ async fn summaries(runs: usize) {
                 });
                 frame.add(frame_type, points);
             }
-            setup.storage.replace(&format!("p{scope}"), &frame).await.unwrap();
+            let scope_id = format!("p{scope}");
+            let step = Step::Stay { scope_id: &scope_id };
+            setup.storage.replace(&scope_id, &frame, &step).await.unwrap();
         }
     }
     let all = Selection::all(seconds(START), seconds(START + 400_000));

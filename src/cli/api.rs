@@ -47,6 +47,7 @@ pub(super) async fn run_with_processor(
     let database = wiring::database(config).await?;
     let state = wiring::app_state(config, &database)?;
     let pipeline = Arc::new(wiring::pipeline(config, &database)?);
+    wiring::prepare(&pipeline).await?;
     let (host, port) = arguments.address(config);
     let stop = shutdown::on_signal();
     let grace = config.ratekitty.shutdown_grace;

@@ -107,6 +107,15 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
         }
     }
 
+    let locks = match wiring::locks(config) {
+        Ok(locks) => match locks.probe().await {
+            Ok(()) => Ok(locks.place().to_owned()),
+            Err(error) => Err(error.into()),
+        },
+        Err(error) => Err(error),
+    };
+    report.line("locks", locks, |place| format!("can be taken at {place}"))?;
+
     let fetcher = report.line("fetcher", fetcher::build(config), |f| f.name().to_owned())?;
     if let Some(fetcher) = fetcher {
         report

@@ -8,8 +8,8 @@ use super::{answer, wiring};
 use crate::{
     config::Config,
     state::{
-        Database,
-        schema::{self, REVISIONS, Upgrade},
+        Database, periods,
+        schema::{self, MODULES, Module, Upgrade},
     },
 };
 
@@ -24,33 +24,130 @@ pub(super) struct Arguments {
 enum Command {
     /// Make the tables that are not there, of all modules together
     Upgrade {
-        /// Taken as the reference has it; the newest revision is the only one
-        #[arg(long, value_parser = ["head", "base"])]
+        /// Revision to lead to: head; the revision that this program knows is the only one
+        #[arg(long)]
         revision: Option<String>,
-        /// Taken as the reference has it
-        #[arg(long, value_parser = ["cloudkitty", "hashmap", "pyscripts"])]
-        module: Option<String>,
+        /// Module whose revision is meant: cloudkitty, hashmap or pyscripts
+        #[arg(long, value_parser = module_parser())]
+        module: Option<Module>,
+    },
+    /// Note a revision without looking at the tables
+    Stamp {
+        /// head, base, or the revision that this program knows
+        #[arg(long)]
+        revision: String,
+        /// Module: cloudkitty, hashmap or pyscripts
+        #[arg(long, value_parser = module_parser())]
+        module: Module,
     },
     /// Print the revisions of the tables
-    Version,
+    Version {
+        /// Module: cloudkitty, hashmap or pyscripts; all if it is left out
+        #[arg(long, value_parser = module_parser())]
+        module: Option<Module>,
+    },
+    /// Refused: new revisions of the reference's tables are not made here
+    Revision {
+        /// Taken as the reference has it
+        #[arg(long, short)]
+        message: Option<String>,
+        /// Taken as the reference has it
+        #[arg(long)]
+        autogenerate: bool,
+        /// Taken as the reference has it
+        #[arg(long)]
+        module: Option<String>,
+    },
+    /// Take [collect] period as the length of the periods to come
+    ///
+    /// Every scope goes on where its last period ended. All processors must be
+    /// stopped, and must have the new period when they start again.
+    SetPeriod,
+}
+
+fn module_parser() -> impl clap::builder::TypedValueParser<Value = Module> {
+    use clap::builder::{PossibleValuesParser, TypedValueParser};
+    PossibleValuesParser::new(MODULES.map(|module| module.name)).try_map(|name| {
+        let module = MODULES.into_iter().find(|module| module.name == name);
+        module.ok_or("not a module")
+    })
+}
+
+/// The revision that a word means; `None` is base.
+fn known_revision(module: &Module, word: &str) -> anyhow::Result<Option<&'static str>> {
+    match word {
+        "base" => Ok(None),
+        "head" | "heads" => Ok(Some(module.revision)),
+        word if word == module.revision => Ok(Some(module.revision)),
+        word => anyhow::bail!(
+            "revision {word} of module {} is not known; this program knows {} (head) alone",
+            module.name,
+            module.revision
+        ),
+    }
 }
 
 /// Runs `dbsync`.
 pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
-        Command::Upgrade { revision, .. } if revision.as_deref() == Some("base") => {
-            anyhow::bail!("tables cannot be taken back to revision base; drop the database instead")
+        Command::Upgrade { revision, module } => {
+            let revision = revision.as_deref().unwrap_or("head");
+            let target = match module {
+                Some(module) => known_revision(&module, revision)?,
+                None if matches!(revision, "head" | "heads") => Some("head"),
+                None if revision == "base" => None,
+                None => anyhow::bail!(
+                    "revision {revision} cannot be of several modules: name one with --module"
+                ),
+            };
+            if target.is_none() {
+                anyhow::bail!(
+                    "tables cannot be taken back to revision base; drop the database instead"
+                );
+            }
+            upgrade(&Database::connect(&config.database).await?).await?;
         }
-        Command::Upgrade { .. } => upgrade(&Database::connect(&config.database).await?).await?,
-        Command::Version => {
+        Command::Stamp { revision, module } => {
+            let revision = known_revision(&module, &revision)?;
             let database = Database::connect_existing(&config.database).await?;
-            schema::check(&database).await?;
-            for (table, revision) in REVISIONS {
-                answer(format_args!("{table}: {revision}"))?;
+            let transaction = database.begin().await?;
+            schema::stamp(&transaction, &module, revision).await?;
+            transaction.commit().await?;
+            let noted = revision.unwrap_or("base");
+            answer(format_args!("Module {} is stamped {noted}.", module.name))?;
+        }
+        Command::Version { module } => {
+            let database = Database::connect_existing(&config.database).await?;
+            let modules = MODULES.into_iter().filter(|one| module.is_none_or(|only| only == *one));
+            for one in modules {
+                let found = schema::revision(database.connection(), &one).await?;
+                let found = match found {
+                    Some(found) if found == one.revision => format!("{found} (head)"),
+                    found => found.unwrap_or_default(),
+                };
+                match module {
+                    Some(_) => answer(found)?,
+                    None => answer(format_args!("{}: {found}", one.name))?,
+                }
             }
         }
+        Command::Revision { .. } => anyhow::bail!(
+            "new revisions of the tables are made by CloudKitty's developers with its own cloudkitty-dbsync"
+        ),
+        Command::SetPeriod => set_period(config).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn set_period(config: &Config) -> anyhow::Result<()> {
+    let database = wiring::database(config).await?;
+    let keys = wiring::scope_keys(config)?;
+    let (before, scopes) = periods::set(&database, &keys, config.collect.period).await?;
+    let before = before.map_or("no length".to_owned(), |seconds| format!("{seconds} s"));
+    answer(format_args!(
+        "Periods of fetcher {}, collector {} and scope key {} had {before} and will have {} s; {scopes} scopes were moved to go on where they ended.",
+        keys.fetcher, keys.collector, keys.scope_key, config.collect.period
+    ))
 }
 
 /// Runs `storage-init`. Dataframes of the `sql` backend live in the state

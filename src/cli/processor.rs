@@ -27,6 +27,7 @@ impl Arguments {
 pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let database = wiring::database(config).await?;
     let pipeline = Arc::new(wiring::pipeline(config, &database)?);
+    wiring::prepare(&pipeline).await?;
     let stop = shutdown::on_signal();
     if !arguments.once {
         info!("The processor starts, rating periods of {} s", config.collect.period);
@@ -36,19 +37,34 @@ pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result
     }
     let progress = Arc::new(Progress::shown());
     let outcome = pipeline.run_once(&progress, &stop).await?;
-    let result = format!(
-        "Rated {} data points in {} periods of {} scopes; {} scopes failed{}",
+    let again = Arc::new(Progress::quiet());
+    let reprocessed = pipeline.reprocess_once(&again, &stop).await?;
+    let mut result = format!(
+        "Rated {} data points in {} periods of {} scopes; {} scopes failed",
         progress.points(),
         progress.periods(),
         outcome.scopes,
         outcome.failed,
-        if outcome.stopped { "; stopped before all was done" } else { "" }
     );
+    if outcome.busy > 0 {
+        result += &format!("; {} were being rated by others", outcome.busy);
+    }
+    if reprocessed.scheduled > 0 {
+        result += &format!(
+            "; rated {} periods again for {} schedules, of which {} failed",
+            again.periods(),
+            reprocessed.scheduled,
+            reprocessed.failed
+        );
+    }
+    if outcome.stopped {
+        result += "; stopped before all was done";
+    }
     if arguments.has_bar() {
         answer(result)?
     } else {
         info!("{result}")
     }
-    let whole = outcome.failed == 0 && !outcome.stopped;
+    let whole = outcome.failed == 0 && reprocessed.failed == 0 && !outcome.stopped;
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

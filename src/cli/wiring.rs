@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use secrecy::ExposeSecret;
 use tracing::{info, warn};
 
 use crate::{
@@ -10,27 +11,63 @@ use crate::{
     collector,
     config::{Config, metrics_yml},
     fetcher,
+    lock::Coordinator,
     processor::Pipeline,
-    state::{Database, schema},
+    state::{
+        Database,
+        schema::{self, Condition},
+        scopes::ScopeKeys,
+    },
     storage,
     time::{Clock, RealClock},
 };
 
-/// Opens the state database. One that has no tables yet gets them, so that the
-/// embedded default needs no set-up; anything else must be of our revision.
+/// Opens the state database, whose tables must be of our revision. Two things
+/// are made on the way: all tables of a file that has none, so that the embedded
+/// default needs no set-up, and our own tables beside those of the reference, so
+/// that a cloud moves over by starting another program.
 pub(super) async fn database(config: &Config) -> anyhow::Result<Database> {
     let database = Database::connect(&config.database).await?;
-    if schema::is_empty(&database).await? {
-        info!("The state database is empty: making its tables");
-        schema::upgrade(&database).await?;
+    match schema::condition(&database).await? {
+        Condition::Empty if database.is_embedded() => {
+            info!("The state database is empty: making its tables");
+            schema::upgrade(&database).await?;
+        }
+        Condition::Reference => {
+            info!("The state database is CloudKitty's: adding our own tables beside its");
+            schema::upgrade(&database).await?;
+        }
+        Condition::Empty | Condition::Ready => {}
     }
     schema::check(&database).await?;
     Ok(database)
 }
 
+/// What tells the scopes of this configuration from others.
+pub(super) fn scope_keys(config: &Config) -> anyhow::Result<ScopeKeys> {
+    Ok(ScopeKeys {
+        scope_key: config.collect.scope_key.clone(),
+        fetcher: fetcher::build(config)?.name().to_owned(),
+        collector: collector::build(config)?.name().to_owned(),
+    })
+}
+
 /// The time of this machine.
 pub(super) fn clock() -> Arc<dyn Clock> {
     Arc::new(RealClock)
+}
+
+/// The place of the locks.
+pub(super) fn locks(config: &Config) -> anyhow::Result<Coordinator> {
+    Ok(Coordinator::new(config.orchestrator.coordination_url.expose_secret())?)
+}
+
+/// Sees to it that a processor can do its work, before it begins.
+pub(super) async fn prepare(pipeline: &Pipeline) -> anyhow::Result<()> {
+    schema::check_writable(&pipeline.database).await?;
+    pipeline.claim_period().await?;
+    pipeline.locks.probe().await?;
+    Ok(())
 }
 
 /// The four stages over a database.
@@ -40,15 +77,18 @@ pub(super) fn pipeline(config: &Config, database: &Database) -> anyhow::Result<P
     for warning in &metrics.warnings {
         warn!("{}: {warning}", config.collect.metrics_conf.display());
     }
-    warn!(
-        "Locks are not available yet and [orchestrator] coordination_url is not used: run only one processor on a state database"
-    );
+    let locks = locks(config)?;
     let fetcher = fetcher::build(config)?;
     let collector = collector::build(config)?;
     let clock = clock();
     let storage = storage::build(config, database, &clock)?;
-    let pipeline =
-        Pipeline::new(config, metrics, (fetcher, collector, storage), database.clone(), clock);
+    let pipeline = Pipeline::new(
+        config,
+        metrics,
+        (fetcher, collector, storage),
+        (database.clone(), locks),
+        clock,
+    );
     pipeline.with_context(|| format!("metrics file `{}`", config.collect.metrics_conf.display()))
 }
 

@@ -1,20 +1,31 @@
 //! The processor: the only module that joins the four stages.
 //!
-//! A cycle asks the fetcher for the scopes and works off, scope by scope in
-//! random order, every period that is due. A scope that fails is left until
-//! the next cycle and stops no other. State moves only after storage said yes.
+//! A cycle asks the fetcher for the scopes, looks up how far they are, and works
+//! off what is due: one scope after the other in random order, each in turns
+//! ([`queue`]), so that none starves. A scope is locked for its turn, so that
+//! processors share the work. One that fails is left until the next cycle and
+//! stops no other. A period is stored and its scope moved in one transaction.
+//!
+//! Beside the cycles, [`reprocess`] rates again what is scheduled for it.
 
 mod period;
 mod progress;
+mod queue;
+mod reprocess;
+pub mod reset;
 mod schedule;
 mod skip_expr;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
-use futures::{StreamExt, stream};
-use rand::seq::SliceRandom;
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use rand::{Rng, seq::SliceRandom};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::{
@@ -25,10 +36,11 @@ use crate::{
         sections::ratekitty::FirstPeriod,
     },
     fetcher::{FetchError, Fetcher},
-    rating::Rater,
+    lock::{Coordinator, Lock, LockName},
+    rating::{Rater, ScopeRater},
     state::{
-        Database,
-        scopes::{self, ScopeKeys},
+        Database, StateError, periods,
+        scopes::{self, ScopeKeys, ScopeState},
     },
     storage::Storage,
     time::{Clock, Period, month_of},
@@ -36,11 +48,22 @@ use crate::{
 
 pub use period::PeriodError;
 pub use progress::Progress;
+use queue::Turn;
 pub use schedule::Schedule;
 pub use skip_expr::{Skip, UnsupportedExpression};
 
 /// Pause before the fetcher is asked again after it failed.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
+
+/// Time after which a scope that has more due periods gives way to others.
+const TURN: Duration = Duration::from_secs(10);
+
+/// Time after which a cycle that has given every scope a turn ends, though there
+/// is more to do, so that new scopes and those that are due again get theirs.
+const LONG_CYCLE: Duration = Duration::from_secs(60);
+
+/// Tries of one period, when others were in its way.
+const TRIES: u32 = 4;
 
 /// The four stages and what they need to know.
 pub struct Pipeline {
@@ -54,6 +77,8 @@ pub struct Pipeline {
     pub storage: Arc<dyn Storage>,
     /// How far scopes are.
     pub database: Database,
+    /// What keeps processors off each other's scopes.
+    pub locks: Coordinator,
     /// The time.
     pub clock: Arc<dyn Clock>,
     settings: Settings,
@@ -67,9 +92,28 @@ struct Settings {
     schedule: Schedule,
     first_period: FirstPeriod,
     scopes_at_once: usize,
+    reprocessings_at_once: usize,
     metrics_at_once: usize,
     collect_timeout: Duration,
     shutdown_grace: Duration,
+}
+
+/// Why a cycle cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum CycleError {
+    /// It is not known which scopes there are.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// It is not known how far they are.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// A scope that waits for its turn.
+struct Waiting {
+    scope_id: String,
+    /// Kept from period to period.
+    rater: Option<ScopeRater>,
 }
 
 /// What a cycle came to.
@@ -79,6 +123,10 @@ pub struct Outcome {
     pub scopes: usize,
     /// Scopes of which a period failed.
     pub failed: usize,
+    /// Scopes that someone else was rating.
+    pub busy: usize,
+    /// Whether something that is due was left for the next cycle.
+    pub unfinished: bool,
     /// Whether it was told to stop before all was done.
     pub stopped: bool,
     /// When the next period of one of the scopes is due.
@@ -94,7 +142,7 @@ impl Pipeline {
         config: &Config,
         metrics: MetricsConf,
         (fetcher, collector, storage): (Arc<dyn Fetcher>, Arc<dyn Collector>, Arc<dyn Storage>),
-        database: Database,
+        (database, locks): (Database, Coordinator),
         clock: Arc<dyn Clock>,
     ) -> Result<Self, UnsupportedExpression> {
         let default_skip = &config.orchestrator.skip_datapoints_expression;
@@ -121,6 +169,7 @@ impl Pipeline {
             },
             first_period: config.ratekitty.first_period,
             scopes_at_once: config.orchestrator.max_workers,
+            reprocessings_at_once: config.orchestrator.max_workers_reprocessing,
             metrics_at_once: config.orchestrator.max_threads,
             collect_timeout: config.orchestrator.collector_request_timeout,
             shutdown_grace: config.ratekitty.shutdown_grace,
@@ -132,6 +181,7 @@ impl Pipeline {
             rater,
             storage,
             database,
+            locks,
             clock,
             settings,
             keys,
@@ -147,6 +197,20 @@ impl Pipeline {
         }
     }
 
+    /// What tells its scopes from others.
+    pub fn keys(&self) -> &ScopeKeys {
+        &self.keys
+    }
+
+    /// Sees to it that scopes are rated in periods of one length: to be done
+    /// before anything is rated.
+    ///
+    /// # Errors
+    /// Another length than before.
+    pub async fn claim_period(&self) -> Result<(), StateError> {
+        periods::claim(&self.database, &self.keys, self.settings.schedule.period).await
+    }
+
     /// Rates every period that is due, of every scope, and returns. When told to
     /// stop, running periods are finished within the grace time, or given up.
     ///
@@ -156,114 +220,192 @@ impl Pipeline {
         self: &Arc<Self>,
         progress: &Arc<Progress>,
         stop: &CancellationToken,
-    ) -> Result<Outcome, FetchError> {
+    ) -> Result<Outcome, CycleError> {
+        self.cycle(progress, stop, None).await
+    }
+
+    /// One cycle. After `longest`, scopes that had a turn get no other.
+    async fn cycle(
+        self: &Arc<Self>,
+        progress: &Arc<Progress>,
+        stop: &CancellationToken,
+        longest: Option<Duration>,
+    ) -> Result<Outcome, CycleError> {
         let mut outcome = Outcome::default();
         if self.settings.scopes_at_once == 0 {
             warn!("[orchestrator] max_workers is 0: nothing is rated");
             return Ok(outcome);
         }
-        let mut scopes = tokio::select! {
+        let scopes = tokio::select! {
             scopes = self.fetcher.scopes() => scopes?,
             () = stop.cancelled() => return Ok(Outcome { stopped: true, ..outcome }),
         };
-        scopes.shuffle(&mut rand::rng());
         outcome.scopes = scopes.len();
+        let states = scopes::overview(&self.database, &self.keys).await?;
+        let (mut due, next_due) = self.due(scopes, &states);
+        outcome.next_due = next_due;
+        due.shuffle(&mut rand::rng());
         if progress.is_shown() {
-            progress.expect(scopes.len() as u64, self.backlog(&scopes).await);
+            let backlog = due.iter().map(|scope| self.backlog(states.get(scope))).sum();
+            progress.expect(due.len() as u64, backlog);
         }
-        let results = stream::iter(scopes)
-            .map(|scope_id| {
-                let (this, progress, stop) = (self.clone(), progress.clone(), stop.clone());
-                // A task each, so that rating uses more than one core; it goes
-                // with the stream.
-                AbortOnDropHandle::new(tokio::spawn(async move {
-                    let result = this.work_off(&scope_id, &progress, &stop).await;
-                    progress.scope_done();
-                    this.tell(&scope_id, result)
-                }))
-            })
-            .buffer_unordered(self.settings.scopes_at_once)
-            .for_each(|result| {
-                match result {
-                    Ok(Some(due)) => {
-                        outcome.next_due = Some(outcome.next_due.map_or(due, |next| next.min(due)));
-                    }
-                    Ok(None) => outcome.failed += 1,
-                    Err(error) => {
-                        error!("A scope's task ended early: {error}");
-                        outcome.failed += 1;
-                    }
+        let due: Vec<_> =
+            due.into_iter().map(|scope_id| Waiting { scope_id, rater: None }).collect();
+        let outcome = Arc::new(Mutex::new(outcome));
+        let begun = Instant::now();
+        let turn = {
+            let (this, progress, stop) = (self.clone(), progress.clone(), stop.clone());
+            let outcome = outcome.clone();
+            move |waiting: Waiting| {
+                let (this, progress, stop) = (this.clone(), progress.clone(), stop.clone());
+                let outcome = outcome.clone();
+                async move { this.turn(waiting, &progress, &stop, &outcome).await }
+            }
+        };
+        let goes_on = {
+            let outcome = outcome.clone();
+            move || {
+                let goes_on = longest.is_none_or(|longest| begun.elapsed() < longest);
+                if !goes_on {
+                    outcome.lock().unwrap_or_else(PoisonError::into_inner).unfinished = true;
                 }
-                std::future::ready(())
-            });
+                goes_on
+            }
+        };
+        let work = queue::work_off(due, self.settings.scopes_at_once, turn, goes_on);
+        let ended_early = self.within_grace(stop, work).await.unwrap_or_default();
+        progress.finish();
+        let mut outcome = *outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        outcome.failed += ended_early;
+        outcome.stopped = stop.is_cancelled();
+        Ok(outcome)
+    }
+
+    /// Waits for work; once told to stop, no longer than the grace time. `None`
+    /// if it was given up.
+    async fn within_grace<T>(
+        &self,
+        stop: &CancellationToken,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
         let grace = self.settings.shutdown_grace;
         let deadline = async {
             stop.cancelled().await;
             tokio::time::sleep(grace).await;
         };
-        let given_up = tokio::select! {
-            () = results => false,
-            () = deadline => true,
-        };
-        progress.finish();
-        if given_up {
-            warn!(
-                "Running periods took longer than [ratekitty] shutdown_grace = {} s and are given up; they will be rated again",
-                grace.as_secs()
-            );
-        }
-        outcome.stopped = stop.is_cancelled();
-        Ok(outcome)
-    }
-
-    /// Tells what became of a scope: when its next period is due, `None` if it failed.
-    fn tell(
-        &self,
-        scope_id: &str,
-        result: Result<DateTime<Utc>, PeriodError>,
-    ) -> Option<DateTime<Utc>> {
-        match result {
-            Ok(due) => Some(due),
-            Err(error) => {
-                error!(
-                    scope.id = %scope_id, error = %error,
-                    "Scope `{scope_id}` is not rated, and is tried again in the next cycle: {error}"
+        tokio::select! {
+            done = work => Some(done),
+            () = deadline => {
+                warn!(
+                    "Running periods took longer than [ratekitty] shutdown_grace = {} s and are given up; they will be rated again",
+                    grace.as_secs()
                 );
                 None
             }
         }
     }
 
-    /// How many periods are due in all, for the progress bar.
-    async fn backlog(&self, scopes: &[String]) -> u64 {
-        let now = self.clock.now();
-        let mut periods = 0;
+    /// The scopes of which a period is due, and when the next one of the others is.
+    fn due(
+        &self,
+        scopes: Vec<String>,
+        states: &HashMap<String, ScopeState>,
+    ) -> (Vec<String>, Option<DateTime<Utc>>) {
+        let (now, schedule) = (self.clock.now(), self.settings.schedule);
+        let mut next_due: Option<DateTime<Utc>> = None;
+        let mut due = Vec::new();
         for scope in scopes {
-            let last = match scopes::get(&self.database, scope, &self.keys).await {
-                Ok(Some(state)) if !state.active => continue,
-                Ok(Some(state)) => state.last_processed,
-                Ok(None) => {
-                    let period = chrono::TimeDelta::seconds(self.settings.schedule.period.into());
-                    self.first_begin() - period
-                }
-                // It will be told when the scope's turn comes.
-                Err(_) => continue,
+            let at = match states.get(&scope) {
+                Some(state) if !state.active => continue,
+                Some(state) => schedule.due(schedule.after(state.last_processed)),
+                None => schedule.due(self.first_begin()),
             };
-            periods += self.settings.schedule.backlog(last, now);
+            if at <= now {
+                due.push(scope);
+            } else {
+                next_due = Some(next_due.map_or(at, |next| next.min(at)));
+            }
         }
-        periods
+        (due, next_due)
     }
 
-    /// Rates the due periods of one scope, oldest first, and tells when the next
-    /// one is due.
+    /// One turn of a scope.
+    async fn turn(
+        &self,
+        mut waiting: Waiting,
+        progress: &Progress,
+        stop: &CancellationToken,
+        outcome: &Mutex<Outcome>,
+    ) -> Turn<Waiting> {
+        let tally = |count: &dyn Fn(&mut Outcome)| {
+            count(&mut outcome.lock().unwrap_or_else(PoisonError::into_inner));
+        };
+        if stop.is_cancelled() {
+            return Turn::Halt;
+        }
+        let scope_id = waiting.scope_id.clone();
+        let keys = &self.keys;
+        let name = LockName::scope(&scope_id, &keys.collector, &keys.fetcher, &keys.scope_key);
+        let mut lock = match self.locks.try_lock(&name).await {
+            Ok(Some(lock)) => lock,
+            Ok(None) => {
+                debug!(scope.id = %scope_id, "Scope `{scope_id}` is being rated by someone else");
+                tally(&|outcome| outcome.busy += 1);
+                progress.scope_done();
+                return Turn::Done;
+            }
+            Err(error) => {
+                error!(error = %error, "Nothing is rated until locks can be had: {error}");
+                tally(&|outcome| outcome.failed += 1);
+                return Turn::Halt;
+            }
+        };
+        let result = self.work_off(&scope_id, &mut lock, &mut waiting.rater, progress, stop).await;
+        lock.release().await;
+        match result {
+            Ok(due) if due <= self.clock.now() && !stop.is_cancelled() => Turn::More(waiting),
+            Ok(due) => {
+                progress.scope_done();
+                tally(&|outcome| {
+                    outcome.next_due = Some(outcome.next_due.map_or(due, |next| next.min(due)));
+                });
+                Turn::Done
+            }
+            Err(error) => {
+                error!(
+                    scope.id = %scope_id, error = %error,
+                    "Scope `{scope_id}` is not rated, and is tried again in the next cycle: {error}"
+                );
+                progress.scope_done();
+                tally(&|outcome| outcome.failed += 1);
+                Turn::Done
+            }
+        }
+    }
+
+    /// How many periods of a scope are due, for the progress bar.
+    fn backlog(&self, state: Option<&ScopeState>) -> u64 {
+        let schedule = self.settings.schedule;
+        let last = match state {
+            Some(state) => state.last_processed,
+            None => self.first_begin() - chrono::TimeDelta::seconds(schedule.period.into()),
+        };
+        schedule.backlog(last, self.clock.now())
+    }
+
+    /// Rates due periods of one scope, oldest first, for the length of a turn,
+    /// and tells when the next one is due.
     async fn work_off(
         &self,
         scope_id: &str,
+        lock: &mut Lock,
+        rater: &mut Option<ScopeRater>,
         progress: &Progress,
         stop: &CancellationToken,
     ) -> Result<DateTime<Utc>, PeriodError> {
         let schedule = self.settings.schedule;
-        let mut rater = None;
+        let begun = Instant::now();
+        let mut tries = 0;
         loop {
             let now = self.clock.now();
             let state = scopes::get(&self.database, scope_id, &self.keys).await?;
@@ -276,32 +418,50 @@ impl Pipeline {
             if state.as_ref().is_some_and(|state| !state.active) {
                 return Ok(schedule.due(now));
             }
-            if due > now || stop.is_cancelled() {
+            if due > now || stop.is_cancelled() || (begun.elapsed() >= TURN && tries == 0) {
                 return Ok(due);
             }
             let period = Period::starting(begin, schedule.period);
-            let points = self.rate_period(scope_id, state.as_ref(), period, &mut rater).await?;
-            progress.period_done(points);
-            debug!(
-                scope.id = scope_id, %period, points,
-                "Rated {points} data points of scope `{scope_id}` in the period {period}"
-            );
+            match self.rate_period(scope_id, state.as_ref(), period, lock, rater).await {
+                Ok(points) => {
+                    tries = 0;
+                    progress.period_done(points);
+                    debug!(
+                        scope.id = scope_id, %period, points,
+                        "Rated {points} data points of scope `{scope_id}` in the period {period}"
+                    );
+                }
+                // Someone was in the way; it may be done from where it stands now.
+                Err(error) if error.is_passing() && tries + 1 < TRIES => {
+                    tries += 1;
+                    debug!(scope.id = scope_id, %period, error = %error, "Trying again: {error}");
+                    pause_a_little(tries).await;
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 
-    /// Rates period after period until it is told to stop.
+    /// Rates period after period, and again what is scheduled for it, until told
+    /// to stop.
     pub async fn run(self: &Arc<Self>, stop: &CancellationToken) {
+        tokio::join!(self.run_cycles(stop), self.run_reprocessing(stop));
+    }
+
+    async fn run_cycles(self: &Arc<Self>, stop: &CancellationToken) {
         while !stop.is_cancelled() {
             let progress = Arc::new(Progress::quiet());
-            let pause = match self.run_once(&progress, stop).await {
+            let pause = match self.cycle(&progress, stop, Some(LONG_CYCLE)).await {
                 Ok(outcome) => {
                     info!(
                         scopes = outcome.scopes,
                         failed = outcome.failed,
-                        "Finished a cycle: {} periods of {} scopes, {} scopes failed",
+                        busy = outcome.busy,
+                        "Finished a cycle: {} periods of {} scopes, {} scopes failed, {} were being rated by others",
                         progress.periods(),
                         outcome.scopes,
-                        outcome.failed
+                        outcome.failed,
+                        outcome.busy
                     );
                     self.pause(&outcome)
                 }
@@ -318,12 +478,24 @@ impl Pipeline {
     }
 
     /// Time until the next period of some scope is due, but no longer than a
-    /// period, so that new scopes are found; failed ones are tried again sooner.
+    /// period, so that new scopes are found; failed ones, and those of others, who
+    /// may die, are tried again sooner.
     fn pause(&self, outcome: &Outcome) -> Duration {
+        if outcome.unfinished {
+            return Duration::ZERO;
+        }
         let now = self.clock.now();
         let longest = Duration::from_secs(self.settings.schedule.period.into());
         let wait = outcome.next_due.map_or(longest, |due| (due - now).to_std().unwrap_or_default());
         let longest = if outcome.failed > 0 { longest.min(RETRY_PAUSE * 6) } else { longest };
+        let longest = if outcome.busy > 0 { longest.min(RETRY_PAUSE) } else { longest };
         wait.clamp(Duration::from_secs(1), longest.max(Duration::from_secs(1)))
     }
+}
+
+/// A random time, longer with each try, so that two who were in each other's way
+/// do not meet again.
+async fn pause_a_little(tries: u32) {
+    let milliseconds = rand::rng().random_range(5..50) << tries;
+    tokio::time::sleep(Duration::from_millis(milliseconds)).await;
 }

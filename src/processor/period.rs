@@ -10,11 +10,9 @@ use crate::{
     collector::CollectError,
     config::metrics_yml::MetricDefinition,
     dataframe::{DataFrame, DataPoint},
+    lock::{Lock, LockError},
     rating::{RatingError, ScopeRater},
-    state::{
-        StateError,
-        scopes::{self, ScopeState},
-    },
+    state::{StateError, Step, scopes::ScopeState},
     storage::StorageError,
     time::{Period, local_naive},
 };
@@ -48,22 +46,60 @@ pub enum PeriodError {
     /// The state did not move.
     #[error(transparent)]
     State(#[from] StateError),
+    /// Someone else may be at it.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+}
+
+impl PeriodError {
+    /// Whether someone else was in the way, so that it may do better at once.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::State(error) | Self::Storage(StorageError::State(error)) => error.is_passing(),
+            Self::Rating(RatingError::State(error)) => error.is_passing(),
+            Self::Storage(StorageError::Overtaken(_)) => true,
+            _ => false,
+        }
+    }
 }
 
 impl Pipeline {
     /// Rates a period of a scope. When it returns, the period is stored and the
-    /// scope's state says so; storing the same period again replaces it, so a
-    /// stop between the two does no harm.
+    /// scope's state says so; both come to be in one transaction.
     ///
-    /// `state` is the scope's row by which the period was chosen; `rater` is kept
-    /// from period to period.
+    /// `state` is the scope's row by which the period was chosen; `lock` is the
+    /// scope's, and `rater` is kept from period to period.
     pub(super) async fn rate_period(
         &self,
         scope_id: &str,
         state: Option<&ScopeState>,
         period: Period,
+        lock: &mut Lock,
         rater: &mut Option<ScopeRater>,
     ) -> Result<usize, PeriodError> {
+        let frame = self.rated(scope_id, period, rater).await?;
+        let step = Step::Advance {
+            scope_id,
+            keys: &self.keys,
+            known: state,
+            begin: period.begin,
+            seconds: period.seconds(),
+            now: self.clock.now(),
+        };
+        lock.check().await?;
+        // Also without points: what an earlier try may have left must go.
+        self.storage.replace(scope_id, &frame, &step).await?;
+        Ok(frame.len())
+    }
+
+    /// What a scope used in a period, with prices, and without what is to be
+    /// skipped.
+    pub(super) async fn rated(
+        &self,
+        scope_id: &str,
+        period: Period,
+        rater: &mut Option<ScopeRater>,
+    ) -> Result<DataFrame, PeriodError> {
         let mut frame = self.collect(scope_id, period).await?;
         if frame.is_empty() {
             info!(scope.id = scope_id, %period, "Scope `{scope_id}` used nothing in the period {period}");
@@ -75,12 +111,7 @@ impl Pipeline {
             rated?;
             self.drop_skipped(&mut frame)?;
         }
-        let points = frame.len();
-        // Also without points: what an earlier try may have left must go.
-        self.storage.replace(scope_id, &frame).await?;
-        let now = self.clock.now();
-        scopes::advance(&self.database, scope_id, &self.keys, state, period.begin, now).await?;
-        Ok(points)
+        Ok(frame)
     }
 
     /// Collects all metrics, several at a time. The first error ends it.

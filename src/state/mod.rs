@@ -3,38 +3,68 @@
 //!
 //! Tables and columns are the reference's (CloudKitty 25.0.0), so that either
 //! program can run on what the other made; our own have the prefix
-//! `ratekitty_`. SQL is written once, with `?` for parameters and names that
-//! every database takes; what differs between databases stays in this file.
+//! `ratekitty_`. SQL is written once; what differs between databases is in
+//! `dialect`.
 
+mod dialect;
 pub mod modules;
+pub mod periods;
 pub mod rating_rules;
+pub mod reprocessing;
 pub mod schema;
 pub mod scopes;
+mod step;
+mod url;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use chrono::NaiveDateTime;
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, DatabaseBackend, DatabaseConnection, DatabaseTransaction,
-    DbErr, IsolationLevel, QueryResult, SqliteTransactionMode, Statement, TransactionOptions,
-    TransactionTrait, Value,
-    sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous},
+    DatabaseBackend, DatabaseConnection, DatabaseTransaction, DbErr, IsolationLevel, RuntimeErr,
+    SqliteTransactionMode, SqlxMySqlConnector, SqlxPostgresConnector, SqlxSqliteConnector,
+    TransactionOptions, TransactionTrait,
+    sqlx::{
+        self, Connection, Executor,
+        mysql::{MySqlConnectOptions, MySqlConnection, MySqlPoolOptions},
+        pool::PoolOptions,
+        postgres::{PgConnectOptions, PgConnection, PgPoolOptions},
+        sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    },
 };
 use secrecy::ExposeSecret;
+use tokio::time::{sleep, timeout};
+use tracing::warn;
+
+use dialect::{Refusal, is_conflict, refusal};
+pub(crate) use dialect::{
+    as_text, date_column, date_value, decimal_placeholder, for_update, insert_if_new, insert_row,
+    integer_sum, is_duplicate, optional_date_value, placeholders, statement,
+};
+pub use step::Step;
+use url::{Server, Target};
 
 use crate::config::sections::database::Database as Settings;
 
 /// Time for which SQLite waits for another process to finish writing.
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Longest time for making a connection to a server, unless its URL says so.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Why the state database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// The URL names no database that we know.
     #[error(
-        "[database] connection: `{0}` is not known; a SQLite file is written sqlite:////path/to/file"
+        "[database] connection: `{0}` is not known; known are mysql+pymysql://USER:PASSWORD@HOST/DATABASE, postgresql+psycopg2://USER:PASSWORD@HOST/DATABASE and sqlite:////path/to/file"
     )]
     UnknownUrl(String),
+    /// The URL is not as it should be.
+    #[error("[database] connection: {0}")]
+    Url(String),
     /// The folder of the SQLite file cannot be made or written.
     #[error("[database] connection: cannot use folder `{path}` for the SQLite file: {source}")]
     Folder {
@@ -44,14 +74,14 @@ pub enum StateError {
         source: std::io::Error,
     },
     /// The database cannot be opened.
-    #[error(
-        "cannot open the state database ({place}): {source}; if it is not there yet, run `ratekitty dbsync upgrade`"
-    )]
+    #[error("cannot open the state database ({place}): {source}; {advice}")]
     Connect {
         /// Where it is, without password.
         place: String,
         /// What the driver said.
         source: DbErr,
+        /// What to do.
+        advice: &'static str,
     },
     /// A statement failed.
     #[error("the state database failed to {action}: {source}")]
@@ -64,11 +94,66 @@ pub enum StateError {
     /// The tables are not there, or older or newer than this program.
     #[error("the state database is not ready: {0}; run `ratekitty dbsync upgrade`")]
     Schema(String),
+    /// The reference's tables are of another release.
+    #[error(
+        "the state database is not of CloudKitty 25.0.0: table `{table}` says revision {found}, not {expected}; an older one is brought up to date by `cloudkitty-dbsync upgrade` and `cloudkitty-storage-init` of CloudKitty 25.0.0, then by `ratekitty dbsync upgrade`"
+    )]
+    UnknownRevision {
+        /// Table of the revision.
+        table: &'static str,
+        /// What it says.
+        found: String,
+        /// What it should say.
+        expected: &'static str,
+    },
+    /// The user may not write.
+    #[error(
+        "the state database may only be read: writing to `{table}` failed: {source}; grant the user of [database] connection all rights on it"
+    )]
+    ReadOnly {
+        /// A table.
+        table: &'static str,
+        /// What the driver said.
+        source: DbErr,
+    },
     /// A scope does not stand where it stood when its period was chosen.
     #[error(
         "scope `{0}` was moved by someone else while a period of it was rated; it is rated again from where it stands now"
     )]
     Moved(String),
+    /// Periods have another length.
+    #[error(
+        "[collect] period = {wanted} s, but scopes of fetcher {}, collector {} and scope key {} are rated in periods of {known} s: another processor has that period, or it was changed here; give all processors the same one, or, if it is to change, stop them all and run `ratekitty dbsync set-period`",
+        .keys.fetcher, .keys.collector, .keys.scope_key
+    )]
+    OtherPeriod {
+        /// What tells these scopes from others.
+        keys: Box<scopes::ScopeKeys>,
+        /// Length of their periods, in seconds.
+        known: i64,
+        /// Length that was to be.
+        wanted: i64,
+    },
+    /// The database does not tell two scopes apart.
+    #[error(
+        "the state database takes scope `{wanted}` for scope `{found}`: the column cloudkitty_storage_states.identifier needs a collation that tells them apart, such as utf8mb4_bin"
+    )]
+    SameName {
+        /// The scope that was looked for.
+        wanted: String,
+        /// The scope that has the row.
+        found: String,
+    },
+    /// A reprocessing was changed or deleted meanwhile.
+    #[error(
+        "the reprocessing {id} of scope `{scope_id}` was changed or taken away by someone else; it goes on from where it stands now"
+    )]
+    Rescheduled {
+        /// Row number.
+        id: i64,
+        /// The scope.
+        scope_id: String,
+    },
     /// A column holds what it never should.
     #[error("the state database holds a bad value in {column}: `{value}`")]
     BadValue {
@@ -77,6 +162,17 @@ pub enum StateError {
         /// The value.
         value: String,
     },
+}
+
+impl StateError {
+    /// Whether others were in the way, so that the same may do better at once.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Statement { source, .. } => is_conflict(source),
+            Self::Moved(_) | Self::Rescheduled { .. } => true,
+            _ => false,
+        }
+    }
 }
 
 /// Adds what was being done to a driver's error.
@@ -120,41 +216,35 @@ impl Database {
     }
 
     async fn open(settings: &Settings, create: bool) -> Result<Self, StateError> {
-        let url = settings.connection.expose_secret();
-        let path = sqlite_path(url)
-            .ok_or_else(|| StateError::UnknownUrl(crate::http::without_credentials(url)))?;
-        let folder = path.parent().map(PathBuf::from).unwrap_or_default();
-        if create && !folder.as_os_str().is_empty() {
-            std::fs::create_dir_all(&folder)
-                .map_err(|source| StateError::Folder { path: folder, source })?;
-        }
-        let synchronous = if settings.sqlite_synchronous {
-            SqliteSynchronous::Full
-        } else {
-            SqliteSynchronous::Off
+        let target =
+            Target::parse(settings.connection.expose_secret(), &settings.connection_parameters)?;
+        let pool = match target {
+            Target::Sqlite(path) => open_file(&path, settings, create).await?,
+            Target::Mysql(server) => {
+                reach(&server, settings, || try_mysql(&server.options)).await?;
+                let set_up = mysql_set_up(settings);
+                let options: MySqlPoolOptions = pool_options(settings);
+                let options = options.after_connect(move |connection, _| {
+                    let set_up = set_up.clone();
+                    Box::pin(async move {
+                        for statement in set_up {
+                            connection.execute(sqlx::AssertSqlSafe(statement)).await?;
+                        }
+                        Ok(())
+                    })
+                });
+                SqlxMySqlConnector::from_sqlx_mysql_pool(
+                    options.connect_lazy_with(server.options.clone()),
+                )
+            }
+            Target::Postgresql(server) => {
+                reach(&server, settings, || try_postgresql(&server.options)).await?;
+                let options: PgPoolOptions = pool_options(settings);
+                SqlxPostgresConnector::from_sqlx_postgres_pool(
+                    options.connect_lazy_with(server.options.clone()),
+                )
+            }
         };
-        // The path is set below: in a URL, `?` and `%` would have to be escaped.
-        let mut options = ConnectOptions::new("sqlite://state");
-        let file = path.clone();
-        options
-            // More readers than cores only wait for each other in SQLite.
-            .max_connections(settings.max_connections.clamp(2, 8))
-            .acquire_timeout(settings.pool_timeout)
-            .max_lifetime(settings.connection_recycle_time)
-            .sqlx_logging(false)
-            .record_stmt_in_spans(false)
-            .map_sqlx_sqlite_opts(move |options| {
-                options
-                    .filename(&file)
-                    .create_if_missing(create)
-                    .foreign_keys(true)
-                    .journal_mode(SqliteJournalMode::Wal)
-                    .synchronous(synchronous)
-                    .busy_timeout(SQLITE_BUSY_TIMEOUT)
-            });
-        let pool = sea_orm::Database::connect(options).await.map_err(|source| {
-            StateError::Connect { place: format!("SQLite file `{}`", path.display()), source }
-        })?;
         Ok(Self { pool })
     }
 
@@ -163,14 +253,23 @@ impl Database {
         &self.pool
     }
 
+    /// Whether it is a file of this machine.
+    pub fn is_embedded(&self) -> bool {
+        self.pool.get_database_backend() == DatabaseBackend::Sqlite
+    }
+
     /// Begins a transaction that will write. SQLite takes its write lock at
     /// once, so that two writers wait for each other instead of failing.
+    /// Servers show what others have committed, and lock only the rows that are
+    /// written or asked for by [`for_update`].
     ///
     /// # Errors
     /// A database that cannot be reached or stays locked.
     pub async fn begin(&self) -> Result<Transaction, StateError> {
+        let isolation_level = (!self.is_embedded()).then_some(IsolationLevel::ReadCommitted);
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            isolation_level,
             ..TransactionOptions::default()
         };
         self.pool.begin_with_options(options).await.to("begin a transaction")
@@ -182,88 +281,117 @@ impl Database {
     /// # Errors
     /// A database that cannot be reached.
     pub async fn snapshot(&self) -> Result<Transaction, StateError> {
-        let isolation_level = match self.pool.get_database_backend() {
-            DatabaseBackend::Sqlite => None,
-            _ => Some(IsolationLevel::RepeatableRead),
-        };
+        let isolation_level = (!self.is_embedded()).then_some(IsolationLevel::RepeatableRead);
         let options = TransactionOptions { isolation_level, ..TransactionOptions::default() };
         self.pool.begin_with_options(options).await.to("begin to read")
     }
 }
 
-/// The file of a SQLAlchemy URL: `sqlite:///relative` or `sqlite:////absolute`.
-fn sqlite_path(url: &str) -> Option<PathBuf> {
-    let (scheme, rest) = url.split_once("://")?;
-    if scheme != "sqlite" && !scheme.starts_with("sqlite+") {
-        return None;
+/// Opens a SQLite file.
+async fn open_file(
+    path: &Path,
+    settings: &Settings,
+    create: bool,
+) -> Result<DatabaseConnection, StateError> {
+    let folder = path.parent().map(PathBuf::from).unwrap_or_default();
+    if create && !folder.as_os_str().is_empty() {
+        std::fs::create_dir_all(&folder)
+            .map_err(|source| StateError::Folder { path: folder, source })?;
     }
-    let path = rest.strip_prefix('/')?.split('?').next().filter(|path| !path.is_empty())?;
-    Some(PathBuf::from(path))
+    let synchronous =
+        if settings.sqlite_synchronous { SqliteSynchronous::Full } else { SqliteSynchronous::Off };
+    let file = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(create)
+        .foreign_keys(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(synchronous)
+        .busy_timeout(SQLITE_BUSY_TIMEOUT);
+    let options: SqlitePoolOptions = pool_options(settings);
+    // More readers than cores only wait for each other in SQLite.
+    let options = options.max_connections(settings.max_connections.clamp(2, 8));
+    let pool = options.connect_with(file).await.map_err(|error| StateError::Connect {
+        place: format!("SQLite file `{}`", path.display()),
+        source: connection_error(error),
+        advice: "if it is not there yet, run `ratekitty dbsync upgrade`",
+    })?;
+    Ok(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool))
 }
 
-/// A statement for the database behind `connection`: `?` stands for each value.
-pub(crate) fn statement(
-    connection: &impl ConnectionTrait,
-    sql: &str,
-    values: impl IntoIterator<Item = Value>,
-) -> Statement {
-    let backend = connection.get_database_backend();
-    let sql = if backend == DatabaseBackend::Postgres { numbered(sql) } else { sql.to_owned() };
-    Statement::from_sql_and_values(backend, sql, values)
+fn pool_options<D: sqlx::Database>(settings: &Settings) -> PoolOptions<D> {
+    PoolOptions::new()
+        .max_connections(settings.max_connections)
+        .acquire_timeout(settings.pool_timeout)
+        .max_lifetime(settings.connection_recycle_time)
 }
 
-/// `?` as PostgreSQL wants it: `$1`, `$2`, ...
-fn numbered(sql: &str) -> String {
-    let mut parts = sql.split('?');
-    let mut result = parts.next().unwrap_or_default().to_owned();
-    for (index, part) in parts.enumerate() {
-        result.push_str(&format!("${}{part}", index + 1));
+fn connection_error(error: sqlx::Error) -> DbErr {
+    DbErr::Conn(RuntimeErr::SqlxError(Arc::new(error)))
+}
+
+/// What each session of MySQL begins with, as oslo.db has it.
+fn mysql_set_up(settings: &Settings) -> Vec<String> {
+    let mut statements = Vec::new();
+    if let Some(mode) = &settings.mysql_sql_mode {
+        statements.push(format!("SET SESSION sql_mode = '{mode}'"));
     }
-    result
-}
-
-/// `?, ?, ?` for `count` values.
-pub(crate) fn placeholders(count: usize) -> String {
-    vec!["?"; count].join(", ")
-}
-
-/// A date without zone as a parameter. SQLite has no dates: it gets the text
-/// that SQLAlchemy writes.
-pub(crate) fn date_value(connection: &impl ConnectionTrait, date: NaiveDateTime) -> Value {
-    match connection.get_database_backend() {
-        DatabaseBackend::Sqlite => date.format("%Y-%m-%d %H:%M:%S%.6f").to_string().into(),
-        _ => date.into(),
+    if let Some(causality) = settings.mysql_wsrep_sync_wait {
+        statements.push(format!("SET SESSION wsrep_sync_wait = {causality}"));
     }
+    statements
 }
 
-/// A date without zone from a column that may be null.
-pub(crate) fn date_column(
-    row: &QueryResult,
-    name: &'static str,
-) -> Result<Option<NaiveDateTime>, StateError> {
-    row.try_get("", name).to("read a date")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_sqlalchemy_urls() {
-        let cases = [
-            ("sqlite:////var/lib/x.sqlite", Some("/var/lib/x.sqlite")),
-            ("sqlite:///x.sqlite", Some("x.sqlite")),
-            ("sqlite+pysqlite:////x?timeout=3", Some("/x")),
-            ("sqlite://", None),
-            ("mysql+pymysql://u:p@h/db", None),
-        ];
-        for (url, path) in cases {
-            assert_eq!(sqlite_path(url), path.map(PathBuf::from), "{url}");
+/// Makes a connection, to see whether the server is there: as often as
+/// `max_retries` says while it does not answer. What it refuses is told at once.
+async fn reach<O, F>(
+    server: &Server<O>,
+    settings: &Settings,
+    connect: impl Fn() -> F,
+) -> Result<(), StateError>
+where
+    F: Future<Output = Result<(), sqlx::Error>>,
+{
+    let limit = server.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
+    let mut tries = 0;
+    loop {
+        let result = timeout(limit, connect()).await;
+        let source = match result.map_err(|_| {
+            let text = format!("no answer within {} s", limit.as_secs());
+            sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, text))
+        }) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) | Err(error) => connection_error(error),
+        };
+        let refused = refusal(&source);
+        let advice = match refused {
+            Some(Refusal::Login) => {
+                "check user and password in [database] connection, and what the user is granted"
+            }
+            Some(Refusal::NoDatabase) => {
+                "create the database, grant the user all rights on it, and run `ratekitty dbsync upgrade`"
+            }
+            Some(Refusal::Busy) | None => {
+                "check that the server runs and takes connections from here, and [database] connection"
+            }
+        };
+        let is_last = settings.max_retries.is_some_and(|most| tries >= most);
+        if is_last || matches!(refused, Some(Refusal::Login | Refusal::NoDatabase)) {
+            return Err(StateError::Connect { place: server.place.clone(), source, advice });
         }
+        tries += 1;
+        warn!(
+            "The state database ({}) cannot be reached, trying again in {} s: {source}",
+            server.place,
+            settings.retry_interval.as_secs()
+        );
+        sleep(settings.retry_interval).await;
     }
+}
 
-    #[test]
-    fn numbers_placeholders() {
-        assert_eq!(numbered("a = ? AND b = ?"), "a = $1 AND b = $2");
-    }
+async fn try_mysql(options: &MySqlConnectOptions) -> Result<(), sqlx::Error> {
+    MySqlConnection::connect_with(options).await?.close().await
+}
+
+async fn try_postgresql(options: &PgConnectOptions) -> Result<(), sqlx::Error> {
+    PgConnection::connect_with(options).await?.close().await
 }

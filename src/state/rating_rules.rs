@@ -6,7 +6,10 @@ use sea_orm::{ConnectionTrait, QueryResult, Value};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Context, StateError, date_column, date_value, statement};
+use super::{
+    Context, StateError, as_text, date_column, date_value, decimal_placeholder, insert_row,
+    optional_date_value, statement,
+};
 use crate::decimal::Decimal;
 
 const ACTION: &str = "read the hashmap rules";
@@ -225,9 +228,13 @@ pub async fn load(connection: &impl ConnectionTrait) -> Result<HashmapRows, Stat
             name: row.try_get("", "name").to(ACTION)?,
         });
     }
-    for row in
-        rows(connection, "SELECT * FROM hashmap_mappings WHERE deleted IS NULL ORDER BY id").await?
-    {
+    let cost = as_text(connection, "cost");
+    let sql = format!(
+        "SELECT id, mapping_id, value, {cost} AS cost, map_type, service_id, field_id, group_id, \
+         tenant_id, name, start, \"end\", description, created_by \
+         FROM hashmap_mappings WHERE deleted IS NULL ORDER BY id"
+    );
+    for row in rows(connection, &sql).await? {
         let start = date_column(&row, "start")?.ok_or(StateError::BadValue {
             column: "hashmap_mappings.start",
             value: "NULL".to_owned(),
@@ -248,7 +255,12 @@ pub async fn load(connection: &impl ConnectionTrait) -> Result<HashmapRows, Stat
             created_by: row.try_get("", "created_by").to(ACTION)?,
         });
     }
-    for row in rows(connection, "SELECT * FROM hashmap_thresholds ORDER BY id").await? {
+    let level = as_text(connection, "level");
+    let sql = format!(
+        "SELECT id, threshold_id, {level} AS level, {cost} AS cost, map_type, service_id, \
+         field_id, group_id, tenant_id FROM hashmap_thresholds ORDER BY id"
+    );
+    for row in rows(connection, &sql).await? {
         all.thresholds.push(ThresholdRow {
             id: row.try_get("", "id").to(ACTION)?,
             threshold_id: row.try_get("", "threshold_id").to(ACTION)?,
@@ -295,12 +307,8 @@ async fn insert(
     sql: &str,
     values: Vec<Value>,
 ) -> Result<i32, StateError> {
-    let sql = format!("{sql} RETURNING id");
-    let row = connection.query_one_raw(statement(connection, &sql, values)).await.to(WRITE)?;
-    match row {
-        Some(row) => row.try_get("", "id").to(WRITE),
-        None => Err(StateError::BadValue { column: "id", value: "nothing".to_owned() }),
-    }
+    let id = insert_row(connection, sql, values).await.to(WRITE)?;
+    i32::try_from(id).map_err(|_| StateError::BadValue { column: "id", value: id.to_string() })
 }
 
 /// Adds a service and gives its row number.
@@ -350,9 +358,12 @@ pub async fn add_mapping(
     mapping: &MappingRow,
     now: NaiveDateTime,
 ) -> Result<i32, StateError> {
-    let sql = "INSERT INTO hashmap_mappings (mapping_id, value, cost, map_type, service_id, \
-               field_id, group_id, tenant_id, name, created_at, start, \"end\", description, \
-               created_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let cost = decimal_placeholder(connection);
+    let sql = format!(
+        "INSERT INTO hashmap_mappings (mapping_id, value, cost, map_type, service_id, \
+         field_id, group_id, tenant_id, name, created_at, start, \"end\", description, \
+         created_by) VALUES (?, ?, {cost}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    );
     let [service, field] = parent_values(mapping.parent);
     let values = vec![
         mapping.mapping_id.as_str().into(),
@@ -367,11 +378,11 @@ pub async fn add_mapping(
         mapping.name.as_str().into(),
         date_value(connection, now),
         date_value(connection, mapping.start),
-        mapping.end.map_or_else(|| None::<String>.into(), |end| date_value(connection, end)),
+        optional_date_value(connection, mapping.end),
         mapping.description.clone().into(),
         mapping.created_by.as_str().into(),
     ];
-    insert(connection, sql, values).await
+    insert(connection, &sql, values).await
 }
 
 /// Adds a threshold.
@@ -382,8 +393,11 @@ pub async fn add_threshold(
     connection: &impl ConnectionTrait,
     threshold: &ThresholdRow,
 ) -> Result<i32, StateError> {
-    let sql = "INSERT INTO hashmap_thresholds (threshold_id, level, cost, map_type, service_id, \
-               field_id, group_id, tenant_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+    let number = decimal_placeholder(connection);
+    let sql = format!(
+        "INSERT INTO hashmap_thresholds (threshold_id, level, cost, map_type, service_id, \
+         field_id, group_id, tenant_id) VALUES (?, {number}, {number}, ?, ?, ?, ?, ?)"
+    );
     let [service, field] = parent_values(threshold.parent);
     let values = vec![
         threshold.threshold_id.as_str().into(),
@@ -395,7 +409,7 @@ pub async fn add_threshold(
         threshold.group.into(),
         threshold.tenant_id.clone().into(),
     ];
-    insert(connection, sql, values).await
+    insert(connection, &sql, values).await
 }
 
 /// Ends a mapping: it holds for periods that begin before `end` only.

@@ -5,10 +5,15 @@
 //! read, as the reference does. `last_processed_timestamp` is the *begin* of
 //! the last rated period, in UTC without zone.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, NaiveDateTime, Utc};
 use sea_orm::{ConnectionTrait, QueryResult, Value};
 
-use super::{Context, Database, StateError, date_column, date_value, placeholders, statement};
+use super::{
+    Context, Database, StateError, Transaction, date_column, date_value, for_update, is_duplicate,
+    placeholders, statement,
+};
 
 /// What tells a scope from others with the same identifier.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +24,13 @@ pub struct ScopeKeys {
     pub fetcher: String,
     /// Collector of its usage.
     pub collector: String,
+}
+
+impl ScopeKeys {
+    /// Scope key, fetcher and collector, as parameters.
+    pub(super) fn values(&self) -> [Value; 3] {
+        [&self.scope_key, &self.fetcher, &self.collector].map(|key| Value::from(key.as_str()))
+    }
 }
 
 /// A row of the table.
@@ -65,19 +77,30 @@ fn read_row(row: &QueryResult) -> Result<ScopeState, StateError> {
     })
 }
 
-/// The row of a scope that has exactly these keys.
-async fn find(
+/// The row of a scope that has exactly these keys; `lock` ends the statement.
+pub(super) async fn find(
     connection: &impl ConnectionTrait,
     identifier: &str,
     keys: &ScopeKeys,
+    lock: &str,
 ) -> Result<Option<ScopeState>, StateError> {
     let sql = format!(
         "SELECT {COLUMNS} FROM cloudkitty_storage_states \
-         WHERE identifier = ? AND scope_key = ? AND fetcher = ? AND collector = ?"
+         WHERE identifier = ? AND scope_key = ? AND fetcher = ? AND collector = ? ORDER BY id{lock}"
     );
-    let values = [identifier, &keys.scope_key, &keys.fetcher, &keys.collector].map(Value::from);
-    let row = connection.query_one_raw(statement(connection, &sql, values)).await;
-    row.to("read a scope")?.as_ref().map(read_row).transpose()
+    let values = std::iter::once(Value::from(identifier)).chain(keys.values());
+    let rows = connection.query_all_raw(statement(connection, &sql, values)).await;
+    let rows: Vec<_> =
+        rows.to("read a scope")?.iter().map(read_row).collect::<Result<_, StateError>>()?;
+    let first = rows.first().map(|row| row.identifier.clone());
+    // MariaDB takes `A` for `a`, unless told otherwise, and has room for one row.
+    match rows.into_iter().find(|row| row.identifier == identifier) {
+        None if first.is_some() => Err(StateError::SameName {
+            wanted: identifier.to_owned(),
+            found: first.unwrap_or_default(),
+        }),
+        row => Ok(row),
+    }
 }
 
 /// The row of a scope. One without keys is adopted: it gets them.
@@ -90,78 +113,157 @@ pub async fn get(
     keys: &ScopeKeys,
 ) -> Result<Option<ScopeState>, StateError> {
     let connection = database.connection();
-    if let Some(state) = find(connection, identifier, keys).await? {
+    if let Some(state) = find(connection, identifier, keys, "").await? {
         return Ok(Some(state));
     }
     let sql = format!(
         "SELECT {COLUMNS} FROM cloudkitty_storage_states WHERE identifier = ? \
          AND scope_key IS NULL AND fetcher IS NULL AND collector IS NULL ORDER BY id"
     );
-    let row = connection.query_one_raw(statement(connection, &sql, [identifier.into()])).await;
-    let Some(row) = row.to("read a scope")? else { return Ok(None) };
-    let state = read_row(&row)?;
-    let sql = "UPDATE cloudkitty_storage_states \
-               SET scope_key = ?, fetcher = ?, collector = ? WHERE id = ?";
-    let values = [
-        keys.scope_key.as_str().into(),
-        keys.fetcher.as_str().into(),
-        keys.collector.as_str().into(),
-        state.id.into(),
-    ];
-    connection.execute_raw(statement(connection, sql, values)).await.to("adopt a scope")?;
-    Ok(Some(state))
+    let rows = connection.query_all_raw(statement(connection, &sql, [identifier.into()])).await;
+    let rows = rows.to("read a scope")?;
+    for row in &rows {
+        let mut state = read_row(row)?;
+        if state.identifier != identifier {
+            continue;
+        }
+        let sql = "UPDATE cloudkitty_storage_states \
+                   SET scope_key = ?, fetcher = ?, collector = ? WHERE id = ?";
+        let values = keys.values().into_iter().chain([state.id.into()]);
+        connection.execute_raw(statement(connection, sql, values)).await.to("adopt a scope")?;
+        state.scope_key = Some(keys.scope_key.clone());
+        state.fetcher = Some(keys.fetcher.clone());
+        state.collector = Some(keys.collector.clone());
+        return Ok(Some(state));
+    }
+    Ok(None)
 }
 
-/// Notes that the period beginning at `begin` is rated and stored, if the
-/// scope still stands where it stood: `known` is the row that the period was
-/// chosen by, `None` for a scope that had none. `now` is the activation date of
-/// a scope that is new.
+/// The rows of all scopes with these keys, and of those without any, which may
+/// come to be theirs; `lock` ends the statement.
+pub(super) async fn all(
+    connection: &impl ConnectionTrait,
+    keys: &ScopeKeys,
+    lock: &str,
+) -> Result<Vec<ScopeState>, StateError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM cloudkitty_storage_states \
+         WHERE (scope_key = ? AND fetcher = ? AND collector = ?) \
+         OR (scope_key IS NULL AND fetcher IS NULL AND collector IS NULL) ORDER BY id{lock}"
+    );
+    let rows = connection.query_all_raw(statement(connection, &sql, keys.values())).await;
+    rows.to("list scopes")?.iter().map(read_row).collect()
+}
+
+/// How far all scopes with these keys are, in one statement. Scopes that are to
+/// be adopted are told as they are.
 ///
 /// # Errors
-/// A database that fails, a scope that was moved by someone else meanwhile (a
-/// reset, another processor).
-pub async fn advance(
+/// A database that fails.
+pub async fn overview(
     database: &Database,
+    keys: &ScopeKeys,
+) -> Result<HashMap<String, ScopeState>, StateError> {
+    let mut scopes = HashMap::new();
+    for scope in all(database.connection(), keys, "").await? {
+        let has_keys = scope.scope_key.is_some();
+        let known: &mut ScopeState =
+            scopes.entry(scope.identifier.clone()).or_insert(scope.clone());
+        if has_keys && known.scope_key.is_none() {
+            *known = scope;
+        }
+    }
+    Ok(scopes)
+}
+
+/// The row with this number, which nobody else may change until the transaction
+/// ends.
+pub(super) async fn locked(
+    transaction: &Transaction,
+    id: i64,
+) -> Result<Option<ScopeState>, StateError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM cloudkitty_storage_states WHERE id = ?{}",
+        for_update(transaction)
+    );
+    let row = transaction.query_one_raw(statement(transaction, &sql, [id.into()])).await;
+    row.to("read a scope")?.as_ref().map(read_row).transpose()
+}
+
+/// Keeps others from writing what belongs to a scope, until the transaction ends.
+pub(super) async fn lock(transaction: &Transaction, identifier: &str) -> Result<(), StateError> {
+    let sql = format!(
+        "SELECT id FROM cloudkitty_storage_states WHERE identifier = ? ORDER BY id{}",
+        for_update(transaction)
+    );
+    let rows = transaction.query_all_raw(statement(transaction, &sql, [identifier.into()])).await;
+    rows.to("lock a scope").map(|_| ())
+}
+
+/// Sets the begin of the last period of a row.
+pub(super) async fn move_to(
+    transaction: &Transaction,
+    id: i64,
+    begin: DateTime<Utc>,
+) -> Result<(), StateError> {
+    let sql = "UPDATE cloudkitty_storage_states SET last_processed_timestamp = ? WHERE id = ?";
+    let values = [date_value(transaction, begin.naive_utc()), id.into()];
+    let update = statement(transaction, sql, values);
+    transaction.execute_raw(update).await.to("move a scope")?;
+    Ok(())
+}
+
+/// Adds the row of a scope that had none. `now` is its activation date.
+///
+/// # Errors
+/// A database that fails, a row that someone else has added meanwhile.
+pub async fn add(
+    connection: &impl ConnectionTrait,
     identifier: &str,
     keys: &ScopeKeys,
-    known: Option<&ScopeState>,
     begin: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<(), StateError> {
-    let transaction = database.begin().await?;
-    let present = find(&transaction, identifier, keys).await?;
-    let moved = match (&present, known) {
-        (Some(present), Some(known)) => present.last_processed != known.last_processed,
-        (None, None) => false,
-        _ => true,
-    };
-    if moved {
-        return Err(StateError::Moved(identifier.to_owned()));
+    let sql = "INSERT INTO cloudkitty_storage_states (last_processed_timestamp, identifier, \
+               scope_key, fetcher, collector, scope_activation_toggle_date, active) \
+               VALUES (?, ?, ?, ?, ?, ?, ?)";
+    let [scope_key, fetcher, collector] = keys.values();
+    let values = [
+        date_value(connection, begin.naive_utc()),
+        identifier.into(),
+        scope_key,
+        fetcher,
+        collector,
+        date_value(connection, now.naive_utc()),
+        true.into(),
+    ];
+    match connection.execute_raw(statement(connection, sql, values)).await {
+        Ok(_) => Ok(()),
+        Err(source) if is_duplicate(&source) => Err(StateError::Moved(identifier.to_owned())),
+        Err(source) => Err(source).to("add a scope"),
     }
-    let begin = date_value(&transaction, begin.naive_utc());
-    let (sql, values) = match present {
-        Some(row) => (
-            "UPDATE cloudkitty_storage_states SET last_processed_timestamp = ? WHERE id = ?",
-            vec![begin, row.id.into()],
-        ),
-        None => (
-            "INSERT INTO cloudkitty_storage_states (last_processed_timestamp, identifier, \
-             scope_key, fetcher, collector, scope_activation_toggle_date, active) \
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
-            vec![
-                begin,
-                identifier.into(),
-                keys.scope_key.as_str().into(),
-                keys.fetcher.as_str().into(),
-                keys.collector.as_str().into(),
-                date_value(&transaction, now.naive_utc()),
-                true.into(),
-            ],
-        ),
-    };
-    let action = "advance a scope";
-    transaction.execute_raw(statement(&transaction, sql, values)).await.to(action)?;
-    transaction.commit().await.to(action)
+}
+
+/// Activates or deactivates a scope, and notes when; nothing changes if it is
+/// that already. Whether there is such a scope.
+///
+/// # Errors
+/// A database that fails.
+pub async fn set_active(
+    database: &Database,
+    identifier: &str,
+    keys: &ScopeKeys,
+    active: bool,
+    now: DateTime<Utc>,
+) -> Result<bool, StateError> {
+    let Some(state) = get(database, identifier, keys).await? else { return Ok(false) };
+    let connection = database.connection();
+    let sql = "UPDATE cloudkitty_storage_states \
+               SET active = ?, scope_activation_toggle_date = ? WHERE id = ? AND active <> ?";
+    let now = date_value(connection, now.naive_utc());
+    let values = [active.into(), now, state.id.into(), active.into()];
+    connection.execute_raw(statement(connection, sql, values)).await.to("activate a scope")?;
+    Ok(true)
 }
 
 /// Which scopes to list; a filter that is empty takes all.

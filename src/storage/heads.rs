@@ -17,7 +17,7 @@ use super::{GroupKey, Selection, StorageError, groups::Groups};
 use crate::{
     dataframe::{DataFrame, DataPoint, python_str},
     decimal::{Decimal, Total},
-    state::{Context, placeholders, statement},
+    state::{Context, insert_row, placeholders, statement},
     time::{CALENDAR, Period, at_offset, calendar_labels, local, seconds},
 };
 
@@ -259,7 +259,7 @@ impl Place<'_> {
         let price: Total = block.points.iter().map(|point| point.price).sum();
         let sql = "INSERT INTO ratekitty_dataframes (store, appended, stream_id, stream_offset, \
                    begin_epoch, end_epoch, utc_offset, scope_key, scope_id, type, points, qty, price) \
-                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id";
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         let values = [
             self.store.into(),
             self.appended.into(),
@@ -275,10 +275,7 @@ impl Place<'_> {
             qty.value().to_string().into(),
             price.value().to_string().into(),
         ];
-        let row = transaction.query_one_raw(statement(transaction, sql, values)).await;
-        let row = row.to(action)?;
-        let row = row.ok_or_else(|| StorageError::Damaged("a dataframe without id".into()))?;
-        Ok(row.try_get("", "id").to(action)?)
+        Ok(insert_row(transaction, sql, values).await.to(action)?)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     dataframe::{DataFrame, DataPoint},
     decimal::Decimal,
     http::ClientError,
-    state::{Database, StateError},
+    state::{Database, StateError, Step},
     time::{Clock, Period},
 };
 
@@ -262,12 +262,18 @@ pub enum Finding {
 #[async_trait]
 pub trait Storage: Send + Sync {
     /// Keeps what a scope used in a period, in place of what was kept of that
-    /// scope and period before: all of it or, on error, nothing. Points that
-    /// were appended stay. Durable when it returns.
+    /// scope and of periods that begin in this one, and takes `step`: all of it
+    /// or, on error, nothing. Points that were appended stay. Durable when it
+    /// returns.
     ///
     /// # Errors
-    /// [`StorageError`]
-    async fn replace(&self, scope_id: &str, frame: &DataFrame) -> Result<(), StorageError>;
+    /// [`StorageError`]; a step that cannot be taken.
+    async fn replace(
+        &self,
+        scope_id: &str,
+        frame: &DataFrame,
+        step: &Step<'_>,
+    ) -> Result<(), StorageError>;
 
     /// Keeps further points of any scopes; all frames or, on error, nothing.
     ///
@@ -309,15 +315,17 @@ pub trait Storage: Send + Sync {
         page: Page,
     ) -> Result<Totals, StorageError>;
 
-    /// Forgets the points of a scope whose period begins in `[begin, end)`.
+    /// Forgets the points of a scope whose period begins in `[begin, end)`, and
+    /// takes `step`: both or, on error, nothing.
     ///
     /// # Errors
-    /// [`StorageError`]
+    /// [`StorageError`]; a step that cannot be taken.
     async fn delete(
         &self,
         scope_id: &str,
         begin: DateTime<Utc>,
         end: DateTime<Utc>,
+        step: &Step<'_>,
     ) -> Result<(), StorageError>;
 
     /// Looks at the peer that keeps the points, if that is one of its own.

@@ -16,10 +16,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use chrono::{DateTime, Utc};
 use ratekitty::{
     config::{Config, Place, Sources, metrics_yml},
-    state::Database,
-    storage::{Page, Selection},
+    dataframe::DataFrame,
+    state::{Database, Step},
+    storage::{GroupKey, Page, PointSink, Selection, Storage, StorageError, Totals},
     time::{Clock, Period, RealClock, seconds},
 };
 use sea_orm::ConnectionTrait;
@@ -247,32 +249,84 @@ async fn a_state_folder_that_cannot_be_used_is_named() {
     assert!(error.contains("[database] connection") && error.contains("file/state"), "{error}");
 }
 
+/// A storage before which someone always moves the scopes.
+struct Meddling {
+    storage: Arc<dyn Storage>,
+    database: Database,
+}
+
+#[async_trait::async_trait]
+impl Storage for Meddling {
+    async fn replace(
+        &self,
+        scope_id: &str,
+        frame: &DataFrame,
+        step: &Step<'_>,
+    ) -> Result<(), StorageError> {
+        let now: i64 = rand::random_range(10..21);
+        let reset = format!(
+            "UPDATE cloudkitty_storage_states SET last_processed_timestamp = '2026-10-31 {now}:00:00' \
+             WHERE identifier = '{scope_id}'"
+        );
+        self.database.connection().execute_unprepared(&reset).await.unwrap();
+        let result = self.storage.replace(scope_id, frame, step).await;
+        let reset = reset.replace(&format!(" {now}:"), " 21:");
+        self.database.connection().execute_unprepared(&reset).await.unwrap();
+        result
+    }
+
+    async fn append(&self, frames: &[DataFrame]) -> Result<(), StorageError> {
+        self.storage.append(frames).await
+    }
+
+    async fn retrieve_into(
+        &self,
+        selection: &Selection,
+        page: Page,
+        sink: &mut dyn PointSink,
+    ) -> Result<(), StorageError> {
+        self.storage.retrieve_into(selection, page, sink).await
+    }
+
+    async fn total(
+        &self,
+        selection: &Selection,
+        groupby: &[GroupKey],
+        page: Page,
+    ) -> Result<Totals, StorageError> {
+        self.storage.total(selection, groupby, page).await
+    }
+
+    async fn delete(
+        &self,
+        scope_id: &str,
+        begin: DateTime<Utc>,
+        end: DateTime<Utc>,
+        step: &Step<'_>,
+    ) -> Result<(), StorageError> {
+        self.storage.delete(scope_id, begin, end, step).await
+    }
+}
+
 #[tokio::test]
 async fn a_scope_that_was_moved_meanwhile_stays_where_it_was_put() {
     let url = fake(two_scopes(|query| {
         if query.contains("\"a\"") { vector(&[("a", "1")]) } else { vector(&[("b", "1")]) }
     }))
     .await;
-    let app = app(&url).await;
+    let mut app = app(&url).await;
     app.rate().await;
-    // As a reset that comes while a period is stored.
-    let reset =
-        "UPDATE cloudkitty_storage_states SET last_processed_timestamp = '2026-10-31 21:00:00'";
-    let connection = app.database.connection();
-    connection
-        .execute_unprepared(
-            "UPDATE cloudkitty_storage_states SET last_processed_timestamp = '2026-11-01 00:00:00'",
-        )
-        .await
-        .unwrap();
-    let trigger =
-        format!("CREATE TRIGGER reset AFTER INSERT ON ratekitty_points BEGIN {reset}; END");
-    connection.execute_unprepared(&trigger).await.unwrap();
+    let back =
+        "UPDATE cloudkitty_storage_states SET last_processed_timestamp = '2026-11-01 00:00:00'";
+    app.database.connection().execute_unprepared(back).await.unwrap();
+    // As a reset that comes between rating and storing.
+    let honest = app.storage.clone();
+    app.storage = Arc::new(Meddling { storage: honest.clone(), database: app.database.clone() });
     assert_eq!(app.rate().await.failed, 2);
     let scopes = app.get("/v2/scope").await.json();
     assert_eq!(scopes["results"][0]["last_processed_timestamp"], "2026-10-31T21:00:00+00:00");
+    app.storage = honest;
     // Then it is rated from there, and nothing counts twice.
-    connection.execute_unprepared("DROP TRIGGER reset").await.unwrap();
     assert_eq!(app.rate().await.failed, 0);
     assert_eq!(points(&app).await, 2 * 4);
 }

@@ -43,7 +43,7 @@ fn a_bad_value_stops_the_start() {
         ("[database]\nconnection = $nope\n", "[database] connection", "`$***` is no option"),
         ("[storage]\nversion = 1\n", "[storage] version = `1`", "it must be 2"),
         ("[collect\n", "line 1", "must end with `]`"),
-        ("[database]\nconnection = mysql://u:s3cr/et@h/d\n", "mysql://h/d", "is not known"),
+        ("[database]\nconnection = oracle://u:s3cr/et@h/d\n", "oracle://h/d", "is not known"),
         ("[fetcher_prometheus]\nprometheus_password = s3$cr3t\n", "prometheus_password", "`$***`"),
         (
             "[fetcher_prometheus]\nprometheus_password s3cr3t\n",
@@ -57,7 +57,7 @@ fn a_bad_value_stops_the_start() {
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{conf}: {stderr}");
         assert!(stderr.contains(place) && stderr.contains(reason), "{conf}: {stderr}");
-        assert!(stderr.contains("cloudkitty.conf") || conf.contains("mysql"), "{conf}: {stderr}");
+        assert!(stderr.contains("cloudkitty.conf") || conf.contains("oracle"), "{conf}: {stderr}");
         assert!(!stderr.contains("cr3t") && !stderr.contains("s3cr"), "{conf}: {stderr}");
     }
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     loki::FAULTS,
     support::{
-        FakeLoki, TestApp,
+        Db, FakeLoki, StorageExt, TestApp,
         fake_loki::{Kind, Limits},
     },
 };
@@ -36,14 +36,22 @@ struct Backend {
 const NOW: &str = "2026-11-20T00:00:00Z";
 
 async fn backends() -> Vec<Backend> {
-    let app = TestApp::new(NOW, "", "").await;
-    let sql = Backend { name: "sql".into(), storage: app.storage.clone(), app, _loki: None };
-    let mut backends = vec![sql];
-    for (name, conf) in [
-        ("loki", ""),
-        ("loki, protobuf", "content_type = application/x-protobuf\nbatch_entries = 7"),
+    let mut backends = Vec::new();
+    for db in Db::ALL {
+        let app = TestApp::on(db, NOW, "", "").await;
+        let name = format!("sql on {db:?}");
+        backends.push(Backend { name, storage: app.storage.clone(), app, _loki: None });
+    }
+    for (name, db, conf) in [
+        ("loki", Db::Sqlite, ""),
+        ("loki, with MariaDB", Db::Mariadb, ""),
+        (
+            "loki, protobuf, with PostgreSQL",
+            Db::Postgresql,
+            "content_type = application/x-protobuf\nbatch_entries = 7",
+        ),
     ] {
-        let (app, loki) = loki_app(Limits::roomy(), conf).await;
+        let (app, loki) = loki_app_on(db, Limits::roomy(), conf).await;
         let storage = app.storage.clone();
         backends.push(Backend { name: name.into(), storage, app, _loki: loki });
     }
@@ -63,14 +71,19 @@ async fn backends() -> Vec<Backend> {
 /// A ratekitty with a Loki: the one of `RATEKITTY_TEST_LOKI_URL`, as a tenant
 /// of its own, or else a double with these limits.
 pub async fn loki_app(limits: Limits, conf: &str) -> (TestApp, Option<FakeLoki>) {
+    loki_app_on(Db::Sqlite, limits, conf).await
+}
+
+/// The same with a state database of this kind.
+pub async fn loki_app_on(db: Db, limits: Limits, conf: &str) -> (TestApp, Option<FakeLoki>) {
     if let Ok(url) = std::env::var("RATEKITTY_TEST_LOKI_URL") {
         let tenant = format!("test-{:x}", rand::random::<u64>());
         let conf = format!("tenant = {tenant}\n{conf}");
-        return (TestApp::with_loki(NOW, &url, &conf, "").await, None);
+        return (TestApp::with_loki_on(db, NOW, &url, &conf, "").await, None);
     }
     let loki = FakeLoki::start(limits).await;
     loki.set_now(NOW.parse::<DateTime<Utc>>().unwrap().timestamp() * 1_000_000_000);
-    (TestApp::with_loki(NOW, &loki.url(), conf, "").await, Some(loki))
+    (TestApp::with_loki_on(db, NOW, &loki.url(), conf, "").await, Some(loki))
 }
 
 fn hour(number: i64) -> Period {
@@ -123,7 +136,7 @@ async fn keeps_what_it_is_given() {
         one.metadata.insert("number".into(), json!(5));
         let given =
             frame(hour(0), [("disk", one.clone()), ("cpu", point("p1", "vm-2", "-0", "12.50"))]);
-        storage.replace("p1", &given).await.unwrap();
+        storage.put("p1", &given).await.unwrap();
         let got = storage.retrieve(&everything(), Page::ALL).await.unwrap();
         assert_eq!(got.total, 2, "{name}");
         let types: Vec<_> =
@@ -140,25 +153,19 @@ async fn keeps_what_it_is_given() {
 async fn replacing_a_period_replaces_it_whole() {
     for Backend { name, storage, .. } in backends().await {
         let two = [("cpu", point("p1", "a", "1", "1")), ("ram", point("p1", "b", "2", "2"))];
-        storage.replace("p1", &frame(hour(0), two)).await.unwrap();
-        storage
-            .replace("p1", &frame(hour(1), [("cpu", point("p1", "a", "4", "4"))]))
-            .await
-            .unwrap();
-        storage
-            .replace("p2", &frame(hour(0), [("cpu", point("p2", "c", "8", "8"))]))
-            .await
-            .unwrap();
+        storage.put("p1", &frame(hour(0), two)).await.unwrap();
+        storage.put("p1", &frame(hour(1), [("cpu", point("p1", "a", "4", "4"))])).await.unwrap();
+        storage.put("p2", &frame(hour(0), [("cpu", point("p2", "c", "8", "8"))])).await.unwrap();
         for _ in 0..2 {
             let again = frame(hour(0), [("cpu", point("p1", "a", "16", "32"))]);
-            storage.replace("p1", &again).await.unwrap();
+            storage.put("p1", &again).await.unwrap();
         }
         assert_eq!(
             sums(&*storage, &everything()).await,
             (decimal("28"), decimal("44"), 3),
             "{name}"
         );
-        storage.replace("p1", &DataFrame::new(hour(0))).await.unwrap();
+        storage.put("p1", &DataFrame::new(hour(0))).await.unwrap();
         assert_eq!(
             sums(&*storage, &everything()).await,
             (decimal("12"), decimal("12"), 2),
@@ -171,7 +178,7 @@ async fn replacing_a_period_replaces_it_whole() {
 async fn equal_points_of_a_period_all_count() {
     for Backend { name, storage, .. } in backends().await {
         let same = || ("cpu", point("p1", "a", "1", "0.1"));
-        storage.replace("p1", &frame(hour(0), [same(), same(), same()])).await.unwrap();
+        storage.put("p1", &frame(hour(0), [same(), same(), same()])).await.unwrap();
         storage.append(&[frame(hour(0), [same()])]).await.unwrap();
         assert_eq!(
             sums(&*storage, &everything()).await,
@@ -186,14 +193,14 @@ async fn windows_include_their_begin_and_exclude_their_end() {
     for Backend { name, storage, .. } in backends().await {
         for number in 0..4 {
             let one = [("cpu", point("p1", "a", "1", "1"))];
-            storage.replace("p1", &frame(hour(number), one)).await.unwrap();
+            storage.put("p1", &frame(hour(number), one)).await.unwrap();
         }
         let window = Selection::all(hour(1).begin, hour(3).begin);
         assert_eq!(sums(&*storage, &window).await.2, 2, "{name}");
         let none = Selection::all(hour(3).begin, hour(1).begin);
         assert_eq!(sums(&*storage, &none).await.2, 0, "{name}");
-        storage.delete("p1", hour(1).begin, hour(3).begin).await.unwrap();
-        storage.delete("p2", hour(0).begin, hour(9).begin).await.unwrap();
+        storage.remove("p1", hour(1).begin, hour(3).begin).await.unwrap();
+        storage.remove("p2", hour(0).begin, hour(9).begin).await.unwrap();
         let left = storage.retrieve(&everything(), Page::ALL).await.unwrap();
         let left: Vec<_> = left.points.iter().map(|(period, ..)| *period).collect();
         assert_eq!(left, [hour(0), hour(3)], "{name}");
@@ -220,11 +227,8 @@ async fn filters_mean_what_they_say() {
             ("cpu", point("p1", "b", "2", "1")),
             ("ram", point("p1", "a", "4", "1")),
         ];
-        storage.replace("p1", &frame(hour(0), points)).await.unwrap();
-        storage
-            .replace("p2", &frame(hour(0), [("cpu", point("p2", "a", "8", "1"))]))
-            .await
-            .unwrap();
+        storage.put("p1", &frame(hour(0), points)).await.unwrap();
+        storage.put("p2", &frame(hour(0), [("cpu", point("p2", "a", "8", "1"))])).await.unwrap();
         let cases: [(Selection, &str); 10] = [
             (everything().with("type", &["cpu"]), "11"),
             (everything().with("type", &["cpu", "ram"]), "15"),
@@ -289,7 +293,7 @@ async fn fill(storage: &dyn Storage) -> u64 {
         frame.add(&frame_type, points.into_iter().map(|(point, ..)| point));
     }
     for ((_, scope), frame) in frames {
-        storage.replace(&scope, &frame).await.unwrap();
+        storage.put(&scope, &frame).await.unwrap();
     }
     count
 }
@@ -410,12 +414,12 @@ async fn reads_see_whole_periods_while_others_write() {
             frame.add("cpu", points);
             frame
         };
-        storage.replace("p1", &version(1)).await.unwrap();
+        storage.put("p1", &version(1)).await.unwrap();
         let writer = tokio::spawn({
             let storage = storage.clone();
             async move {
                 for number in 2..40 {
-                    storage.replace("p1", &version(number)).await.unwrap();
+                    storage.put("p1", &version(number)).await.unwrap();
                 }
             }
         });
@@ -439,14 +443,14 @@ async fn a_scope_is_told_by_its_key() {
     let projects = app.storage.clone();
     let spaces: Arc<dyn Storage> =
         Arc::new(ratekitty::storage::sql::SqlStorage::new(app.database.clone(), "namespace"));
-    projects.replace("x", &frame(hour(0), [("cpu", point("x", "a", "1", "1"))])).await.unwrap();
+    projects.put("x", &frame(hour(0), [("cpu", point("x", "a", "1", "1"))])).await.unwrap();
     let mut other = point("x", "b", "2", "2");
     other.groupby.insert("namespace".into(), json!("x"));
     other.groupby.remove("project_id");
-    spaces.replace("x", &frame(hour(0), [("cpu", other)])).await.unwrap();
+    spaces.put("x", &frame(hour(0), [("cpu", other)])).await.unwrap();
     // Neither takes the place of the other.
     assert_eq!(sums(&*spaces, &everything()).await, (decimal("3"), decimal("3"), 2));
-    spaces.delete("x", hour(0).begin, hour(1).begin).await.unwrap();
+    spaces.remove("x", hour(0).begin, hour(1).begin).await.unwrap();
     assert_eq!(sums(&*projects, &everything()).await, (decimal("1"), decimal("1"), 1));
     // What was written under one key is not of the scope of the other.
     let by_space = everything().with("namespace", &["x"]);
@@ -471,7 +475,7 @@ async fn calendar_labels_come_back_as_they_were() {
         odd.groupby.insert("month".into(), json!("13"));
         let plain = point("p1", "c", "4", "1");
         let points = [("cpu", collected.clone()), ("cpu", odd.clone()), ("cpu", plain.clone())];
-        storage.replace("p1", &frame(hour(30), points)).await.unwrap();
+        storage.put("p1", &frame(hour(30), points)).await.unwrap();
         let got = storage.retrieve(&everything(), Page::ALL).await.unwrap();
         let got: Vec<_> = got.points.into_iter().map(|(_, _, point)| point).collect();
         assert_eq!(got, [collected, odd, plain], "{name}");
@@ -495,7 +499,7 @@ async fn large_pages_are_sent_whole() {
                 let points = (0..1_500).map(|id| point("p1", &format!("id-{id}"), "1", "0.1"));
                 frame.add(frame_type, points);
             }
-            storage.replace("p1", &frame).await.unwrap();
+            storage.put("p1", &frame).await.unwrap();
         }
         let ask = async |rest: &str| {
             let window = "begin=2026-11-01T00:00:00Z&end=2026-11-02T00:00:00Z";
@@ -532,14 +536,11 @@ async fn large_pages_are_sent_whole() {
 }
 
 #[tokio::test]
-async fn tables_of_version_1_become_those_of_version_2() {
+async fn tables_of_version_1_become_those_of_today() {
     use ratekitty::state::schema;
     use sea_orm::ConnectionTrait;
     let app = TestApp::new(NOW, "", "").await;
-    app.storage
-        .replace("p1", &frame(hour(0), [("cpu", point("p1", "a", "1", "2"))]))
-        .await
-        .unwrap();
+    app.storage.put("p1", &frame(hour(0), [("cpu", point("p1", "a", "1", "2"))])).await.unwrap();
     // What version 2 added goes again.
     for sql in [
         "DROP INDEX ratekitty_dataframes_stream",
@@ -549,6 +550,7 @@ async fn tables_of_version_1_become_those_of_version_2() {
         "ALTER TABLE ratekitty_dataframes DROP COLUMN stream_offset",
         "DROP TABLE ratekitty_superseded",
         "DROP TABLE ratekitty_streams",
+        "DROP TABLE ratekitty_periods",
         "UPDATE ratekitty_schema SET version = 1",
     ] {
         app.database.connection().execute_unprepared(sql).await.unwrap();
@@ -558,9 +560,6 @@ async fn tables_of_version_1_become_those_of_version_2() {
     schema::upgrade(&app.database).await.unwrap();
     schema::check(&app.database).await.unwrap();
     assert_eq!(sums(&*app.storage, &everything()).await, (decimal("1"), decimal("2"), 1));
-    app.storage
-        .replace("p1", &frame(hour(0), [("cpu", point("p1", "a", "3", "4"))]))
-        .await
-        .unwrap();
+    app.storage.put("p1", &frame(hour(0), [("cpu", point("p1", "a", "3", "4"))])).await.unwrap();
     assert_eq!(sums(&*app.storage, &everything()).await, (decimal("3"), decimal("4"), 1));
 }

@@ -45,7 +45,7 @@ pub const OPTIONS: &[Opt] = &[
         "max_retries",
         INT,
         "10",
-        "Tries to reach a database server at the start; has no effect on SQLite.",
+        "Further tries to reach a database server at the start, -1 without end; has no effect on SQLite.",
     ),
     Opt::new(
         "database",
@@ -70,7 +70,13 @@ pub const OPTIONS: &[Opt] = &[
         "Verbosity of the reference's SQL log; has no effect.",
     ),
     Opt::new("database", "connection_trace", Kind::Bool, "false", "Has no effect."),
-    Opt::new("database", "connection_parameters", Kind::Str, "", "Has no effect."),
+    Opt::new(
+        "database",
+        "connection_parameters",
+        Kind::Str,
+        "",
+        "Options added to those of the URL: name=value&name=value.",
+    ),
     Opt::new("database", "backend", Kind::Str, "sqlalchemy", "Has no effect."),
     Opt::unset("database", "slave_connection", Kind::Str, "Has no effect.").secret(),
     Opt::unset("database", "asyncio_connection", Kind::Str, "Has no effect.").secret(),
@@ -80,13 +86,13 @@ pub const OPTIONS: &[Opt] = &[
         "mysql_sql_mode",
         Kind::Str,
         "TRADITIONAL",
-        "SQL mode of MySQL sessions; has no effect on SQLite.",
+        "SQL mode of MySQL sessions, empty for the server's own; has no effect elsewhere.",
     ),
     Opt::unset(
         "database",
         "mysql_wsrep_sync_wait",
         INT,
-        "Galera causality checks of MySQL sessions; has no effect on SQLite.",
+        "Galera causality checks of MySQL sessions; has no effect elsewhere.",
     ),
     Opt::new("database", "synchronous_reader", Kind::Bool, "true", "Has no effect."),
     Opt::new(
@@ -115,6 +121,16 @@ pub struct Database {
     pub pool_timeout: Duration,
     /// Whether SQLite waits until data is on the disk.
     pub sqlite_synchronous: bool,
+    /// Further options of the URL.
+    pub connection_parameters: String,
+    /// Further tries to reach a server at the start; `None`: without end.
+    pub max_retries: Option<u32>,
+    /// Pause between these tries.
+    pub retry_interval: Duration,
+    /// SQL mode of MySQL sessions; `None`: the server's.
+    pub mysql_sql_mode: Option<String>,
+    /// Galera causality checks of MySQL sessions.
+    pub mysql_wsrep_sync_wait: Option<i64>,
 }
 
 impl Database {
@@ -130,6 +146,13 @@ impl Database {
         for opt in OPTIONS {
             reader.value(opt.group, opt.name)?;
         }
+        let retries: i64 = reader.int(group, "max_retries")?.unwrap_or(10);
+        let mysql_sql_mode = reader.filled(group, "mysql_sql_mode")?;
+        if let Some(mode) = &mysql_sql_mode
+            && !mode.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_,".contains(&byte))
+        {
+            return Err(reader.refuse(group, "mysql_sql_mode", "names of modes and commas"));
+        }
         Ok(Self {
             connection: reader
                 .filled(group, "connection")?
@@ -139,6 +162,12 @@ impl Database {
             connection_recycle_time: u64::try_from(recycle).ok().map(Duration::from_secs),
             pool_timeout: Duration::from_secs(u64::try_from(timeout).unwrap_or(30).max(1)),
             sqlite_synchronous: reader.flag(group, "sqlite_synchronous")?,
+            connection_parameters: reader.text(group, "connection_parameters")?.unwrap_or_default(),
+            // oslo.db takes any negative number for "without end".
+            max_retries: (retries >= 0).then(|| u32::try_from(retries).unwrap_or(u32::MAX)),
+            retry_interval: Duration::from_secs(reader.required_int(group, "retry_interval")?),
+            mysql_sql_mode,
+            mysql_wsrep_sync_wait: reader.int(group, "mysql_wsrep_sync_wait")?,
         })
     }
 }

@@ -15,8 +15,8 @@ pub const OPTIONS: &[Opt] = &[
         "orchestrator",
         "coordination_url",
         Kind::Str,
-        "file:///var/lib/cloudkitty/locks",
-        "Where locks are to be taken that keep processors off each other's scopes; not used yet.",
+        "file://${ratekitty.state_path}/locks",
+        "Where locks are taken that keep processors off each other's scopes: file, mysql, postgresql, redis, rediss, etcd3+http or etcd3+https.",
     )
     .secret(),
     Opt::unset(

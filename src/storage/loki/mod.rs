@@ -44,7 +44,7 @@ use crate::{
     config::{Config, sections::storage_loki::StorageLoki},
     dataframe::DataFrame,
     http::ClientError,
-    state::Database,
+    state::{Database, Step},
     time::Clock,
 };
 
@@ -119,8 +119,13 @@ fn store_name(settings: &StorageLoki) -> String {
 
 #[async_trait]
 impl Storage for LokiStorage {
-    async fn replace(&self, scope_id: &str, frame: &DataFrame) -> Result<(), StorageError> {
-        self.write_replacing(scope_id, frame).await
+    async fn replace(
+        &self,
+        scope_id: &str,
+        frame: &DataFrame,
+        step: &Step<'_>,
+    ) -> Result<(), StorageError> {
+        self.write_replacing(scope_id, frame, step).await
     }
 
     async fn append(&self, frames: &[DataFrame]) -> Result<(), StorageError> {
@@ -150,8 +155,9 @@ impl Storage for LokiStorage {
         scope_id: &str,
         begin: DateTime<Utc>,
         end: DateTime<Utc>,
+        step: &Step<'_>,
     ) -> Result<(), StorageError> {
-        self.forget(scope_id, begin, end).await
+        self.forget(scope_id, begin, end, step).await
     }
 
     async fn probe(&self) -> Vec<Finding> {

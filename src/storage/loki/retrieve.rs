@@ -11,7 +11,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction};
 use super::{LokiStorage, question::Question, read::Sums, streams::SECOND, view::View};
 use crate::{
     dataframe::DataPoint,
-    state::{Context, statement},
+    state::{Context, integer_sum, statement},
     storage::{
         GroupKey, Page, PointSink, Selection, StorageError,
         heads::{HeadQuery, ORDER},
@@ -209,8 +209,9 @@ impl LokiStorage {
             }
         }
         let sql = format!(
-            "SELECT d.begin_epoch, d.end_epoch, SUM(d.points) AS points \
+            "SELECT d.begin_epoch, d.end_epoch, {} AS points \
              FROM ratekitty_dataframes d WHERE {} GROUP BY d.begin_epoch, d.end_epoch",
+            integer_sum(connection, "d.points"),
             heads.sql
         );
         let select = statement(connection, &sql, heads.values.clone());

@@ -15,7 +15,7 @@ use sea_orm::{ConnectionTrait, QueryResult, Value as SqlValue};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    state::{Context, Transaction, statement},
+    state::{Context, Transaction, for_update, insert_row, statement},
     storage::StorageError,
     time::Period,
 };
@@ -155,16 +155,15 @@ impl Owner<'_> {
         vec![self.store.into(), self.scope_key.into(), self.scope_id.into()]
     }
 
-    /// Its streams, the newest first.
-    pub async fn streams(
-        &self,
-        connection: &impl ConnectionTrait,
-    ) -> Result<Vec<Stream>, StorageError> {
+    /// Its streams, the newest first; nobody else may change them until the
+    /// transaction ends.
+    pub async fn streams(&self, transaction: &Transaction) -> Result<Vec<Stream>, StorageError> {
         let sql = format!(
             "SELECT {COLUMNS} FROM ratekitty_streams \
-             WHERE store = ? AND scope_key = ? AND scope_id = ? ORDER BY id DESC"
+             WHERE store = ? AND scope_key = ? AND scope_id = ? ORDER BY id DESC{}",
+            for_update(transaction)
         );
-        let rows = connection.query_all_raw(statement(connection, &sql, self.values())).await;
+        let rows = transaction.query_all_raw(statement(transaction, &sql, self.values())).await;
         rows.to("read streams")?.iter().map(Stream::read).collect()
     }
 
@@ -193,7 +192,7 @@ impl Owner<'_> {
         stream.known_ns = stream.second_ns(first);
         let sql = "INSERT INTO ratekitty_streams (store, scope_key, scope_id, label, appended, \
                    uneven, period_seconds, first_epoch, last_epoch, known_ns, digest) \
-                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id";
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         let mut values = self.values();
         values.extend([
             stream.label.as_str().into(),
@@ -205,10 +204,7 @@ impl Owner<'_> {
             stream.known_ns.into(),
             SqlValue::from(""),
         ]);
-        let row = transaction.query_one_raw(statement(transaction, sql, values)).await;
-        let row = row.to("begin a stream")?;
-        let row = row.ok_or_else(|| StorageError::Damaged("a stream without id".into()))?;
-        stream.id = row.try_get("", "id").to("begin a stream")?;
+        stream.id = insert_row(transaction, sql, values).await.to("begin a stream")?;
         Ok(stream)
     }
 

@@ -16,7 +16,7 @@ use super::{
     streams::{self, SECOND, Span, Stream},
 };
 use crate::{
-    state::{Context, statement},
+    state::{Context, integer_sum, statement},
     storage::{Selection, StorageError},
 };
 
@@ -206,11 +206,14 @@ async fn held(
     (begin, end): (i64, i64),
 ) -> Result<HashMap<i64, Held>, StorageError> {
     let action = "count points";
-    let sql = "SELECT stream_id, SUM(points) AS points, MIN(begin_epoch) AS first_epoch, \
-               MAX(begin_epoch) AS last_epoch FROM ratekitty_dataframes \
-               WHERE store = ? AND begin_epoch >= ? AND begin_epoch < ? GROUP BY stream_id";
+    let sql = format!(
+        "SELECT stream_id, {} AS points, MIN(begin_epoch) AS first_epoch, \
+         MAX(begin_epoch) AS last_epoch FROM ratekitty_dataframes \
+         WHERE store = ? AND begin_epoch >= ? AND begin_epoch < ? GROUP BY stream_id",
+        integer_sum(connection, "points")
+    );
     let values = [SqlValue::from(store), begin.into(), end.into()];
-    let rows = connection.query_all_raw(statement(connection, sql, values)).await;
+    let rows = connection.query_all_raw(statement(connection, &sql, values)).await;
     let mut found = HashMap::new();
     for row in rows.to(action)? {
         let number = |name| row.try_get::<i64>("", name).to(action);

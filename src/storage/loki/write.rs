@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     dataframe::DataFrame,
-    state::{Context, Transaction, statement},
+    state::{Context, Step, Transaction, statement},
     storage::{
         StorageError,
         heads::{Block, Place, blocks_of, delete_heads, scopes_of, sorted_blocks},
@@ -130,6 +130,7 @@ impl LokiStorage {
         &self,
         scope_id: &str,
         frame: &DataFrame,
+        step: &Step<'_>,
     ) -> Result<(), StorageError> {
         let owner = self.owner(scope_id);
         let blocks = blocks_of(scope_id, frame);
@@ -138,13 +139,17 @@ impl LokiStorage {
         let mut tries = 0;
         loop {
             let transaction = self.database.begin().await?;
+            // Nothing is pushed that could not count.
+            step.check(&transaction).await?;
             let Some(stream) =
                 intend_to_replace(&transaction, owner, &mut prepared, &digest).await?
             else {
-                return Ok(());
+                step.take(&transaction).await?;
+                return Ok(transaction.commit().await.to("commit a period")?);
             };
             let mut write = Write { scope_id, stream, parts: vec![prepared], offsets: vec![0] };
             if write.parts.iter().all(|part| part.entries.is_empty()) {
+                step.take(&transaction).await?;
                 self.settle(&transaction, &mut write, &digest, false).await?;
                 return Ok(transaction.commit().await.to("commit a period")?);
             }
@@ -152,6 +157,7 @@ impl LokiStorage {
             match self.push(&[&write]).await {
                 Ok(()) => {
                     let transaction = self.database.begin().await?;
+                    step.take(&transaction).await?;
                     let superseded = self.settle(&transaction, &mut write, &digest, false).await?;
                     transaction.commit().await.to("commit a period")?;
                     self.clean_up(&superseded).await;
@@ -311,10 +317,12 @@ impl LokiStorage {
         scope_id: &str,
         begin: DateTime<Utc>,
         end: DateTime<Utc>,
+        step: &Step<'_>,
     ) -> Result<(), StorageError> {
         let (begin, end) = (begin.timestamp(), end.timestamp());
         let owner = self.owner(scope_id);
         let transaction = self.database.begin().await?;
+        step.take(&transaction).await?;
         let mut superseded = Vec::new();
         for mut stream in owner.streams(&transaction).await? {
             if stream.last < begin || stream.first >= end {
@@ -464,9 +472,9 @@ async fn replace_heads(
     period: Period,
 ) -> Result<Vec<(i64, Span)>, StorageError> {
     let action = "replace a period";
-    let begin = period.begin.timestamp();
+    let (begin, end) = (period.begin.timestamp(), period.end.timestamp());
     let condition = "store = ? AND scope_key = ? AND scope_id = ? AND appended = ? \
-                     AND begin_epoch = ? AND end_epoch = ?";
+                     AND begin_epoch >= ? AND begin_epoch < ?";
     let values = || {
         [
             owner.store.into(),
@@ -474,14 +482,17 @@ async fn replace_heads(
             owner.scope_id.into(),
             false.into(),
             begin.into(),
-            period.end.timestamp().into(),
+            end.into(),
         ]
     };
-    let sql = format!("SELECT DISTINCT stream_id FROM ratekitty_dataframes WHERE {condition}");
+    let sql = format!(
+        "SELECT DISTINCT stream_id, begin_epoch FROM ratekitty_dataframes WHERE {condition}"
+    );
     let rows = transaction.query_all_raw(statement(transaction, &sql, values())).await;
     let mut superseded = Vec::new();
     // What counted before does not any more, should it come again.
-    for old in known.iter().filter(|s| !s.appended && s.id != stream.id && s.last == begin) {
+    let replaced = |s: &&Stream| !s.appended && s.id != stream.id && (begin..end).contains(&s.last);
+    for old in known.iter().filter(replaced) {
         if old.pending_ns.is_none() && old.is_open() {
             let mut old = old.clone();
             old.digest.clear();
@@ -490,9 +501,10 @@ async fn replace_heads(
     }
     for row in rows.to(action)? {
         let id: Option<i64> = row.try_get("", "stream_id").to(action)?;
+        let old_begin: i64 = row.try_get("", "begin_epoch").to(action)?;
         let old = known.iter().find(|old| Some(old.id) == id && old.id != stream.id);
         if let Some(old) = old {
-            let from = old.second_ns(begin);
+            let from = old.second_ns(old_begin);
             owner.supersede(transaction, Some(old.id), (from, from + SECOND)).await?;
             superseded.push((old.id, (from, from + SECOND)));
         }

@@ -22,7 +22,10 @@ use chrono::{DateTime, Utc};
 use tokio::sync::Semaphore;
 
 use super::{GroupKey, Page, PointSink, Selection, Storage, StorageError, Totals};
-use crate::{dataframe::DataFrame, state::Database};
+use crate::{
+    dataframe::DataFrame,
+    state::{Database, Step},
+};
 
 /// Name of this store in the rows of its heads.
 pub(super) const STORE: &str = "sql";
@@ -55,8 +58,13 @@ impl SqlStorage {
 
 #[async_trait]
 impl Storage for SqlStorage {
-    async fn replace(&self, scope_id: &str, frame: &DataFrame) -> Result<(), StorageError> {
-        self.write_replacing(scope_id, frame).await
+    async fn replace(
+        &self,
+        scope_id: &str,
+        frame: &DataFrame,
+        step: &Step<'_>,
+    ) -> Result<(), StorageError> {
+        self.write_replacing(scope_id, frame, step).await
     }
 
     async fn append(&self, frames: &[DataFrame]) -> Result<(), StorageError> {
@@ -88,7 +96,8 @@ impl Storage for SqlStorage {
         scope_id: &str,
         begin: DateTime<Utc>,
         end: DateTime<Utc>,
+        step: &Step<'_>,
     ) -> Result<(), StorageError> {
-        self.forget(scope_id, begin, end).await
+        self.forget(scope_id, begin, end, step).await
     }
 }

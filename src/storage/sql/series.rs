@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::SqlStorage;
 use crate::{
     dataframe::{DataPoint, Labels},
-    state::{Context, placeholders, statement},
+    state::{Context, insert_if_new, placeholders, statement},
     storage::StorageError,
     time::{CALENDAR, calendar_labels},
 };
@@ -159,44 +159,41 @@ impl SqlStorage {
         transaction: &impl ConnectionTrait,
         identities: &[Identity],
     ) -> Result<HashMap<Fingerprint, i64>, StorageError> {
-        let action = "look up series";
         let mut ids = self.series.known(identities);
         let mut missing: Vec<&Identity> =
             identities.iter().filter(|identity| !ids.contains_key(&identity.fingerprint)).collect();
         missing.sort_by_key(|identity| identity.fingerprint);
         missing.dedup_by_key(|identity| identity.fingerprint);
+        // In the order of fingerprints, so that two writers of the same series
+        // wait for each other, and not both.
         for batch in missing.chunks(BATCH) {
-            let sql = format!(
-                "SELECT id, fingerprint FROM ratekitty_series WHERE fingerprint IN ({})",
-                placeholders(batch.len())
-            );
-            let values = batch.iter().map(|identity| SqlValue::from(hex(&identity.fingerprint)));
-            let rows = transaction.query_all_raw(statement(transaction, &sql, values)).await;
-            for row in rows.to(action)? {
-                let text: String = row.try_get("", "fingerprint").to(action)?;
-                let fingerprint = unhex(&text)
-                    .ok_or_else(|| StorageError::Damaged(format!("fingerprint `{text}`")))?;
-                ids.insert(fingerprint, row.try_get("", "id").to(action)?);
+            find_series(transaction, batch, &mut ids).await?;
+            let new: Vec<&Identity> = batch
+                .iter()
+                .filter(|identity| !ids.contains_key(&identity.fingerprint))
+                .copied()
+                .collect();
+            if new.is_empty() {
+                continue;
             }
-            for identity in batch {
-                if ids.contains_key(&identity.fingerprint) {
-                    continue;
-                }
-                let sql = "INSERT INTO ratekitty_series \
-                           (fingerprint, unit, groupby, metadata, calendar) \
-                           VALUES (?, ?, ?, ?, ?) RETURNING id";
-                let values = [
-                    hex(&identity.fingerprint).into(),
+            let rows = vec!["(?, ?, ?, ?, ?)"; new.len()].join(", ");
+            let into = format!(
+                "ratekitty_series (fingerprint, unit, groupby, metadata, calendar) VALUES {rows}"
+            );
+            // Someone else may have added one of them a moment ago.
+            let sql = insert_if_new(transaction, &into);
+            let values = new.iter().flat_map(|identity| {
+                [
+                    SqlValue::from(hex(&identity.fingerprint)),
                     identity.unit.as_str().into(),
                     identity.groupby.as_str().into(),
                     identity.metadata.as_str().into(),
                     identity.calendar.into(),
-                ];
-                let row = transaction.query_one_raw(statement(transaction, sql, values)).await;
-                let row = row.to("add a series")?;
-                let row = row.ok_or_else(|| StorageError::Damaged("a series without id".into()))?;
-                ids.insert(identity.fingerprint, row.try_get("", "id").to("add a series")?);
-            }
+                ]
+            });
+            let insert = statement(transaction, &sql, values);
+            transaction.execute_raw(insert).await.to("add series")?;
+            find_series(transaction, &new, &mut ids).await?;
         }
         Ok(ids)
     }
@@ -226,4 +223,26 @@ impl SqlStorage {
         }
         Ok(found)
     }
+}
+
+/// Looks up the numbers of series that are there.
+async fn find_series(
+    connection: &impl ConnectionTrait,
+    identities: &[&Identity],
+    ids: &mut HashMap<Fingerprint, i64>,
+) -> Result<(), StorageError> {
+    let action = "look up series";
+    let sql = format!(
+        "SELECT id, fingerprint FROM ratekitty_series WHERE fingerprint IN ({})",
+        placeholders(identities.len())
+    );
+    let values = identities.iter().map(|identity| SqlValue::from(hex(&identity.fingerprint)));
+    let rows = connection.query_all_raw(statement(connection, &sql, values)).await;
+    for row in rows.to(action)? {
+        let text: String = row.try_get("", "fingerprint").to(action)?;
+        let fingerprint =
+            unhex(&text).ok_or_else(|| StorageError::Damaged(format!("fingerprint `{text}`")))?;
+        ids.insert(fingerprint, row.try_get("", "id").to(action)?);
+    }
+    Ok(())
 }

@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, Value as SqlValue};
 use super::{STORE, SqlStorage, series::Identity};
 use crate::{
     dataframe::DataFrame,
-    state::{Context, placeholders, statement},
+    state::{Context, Step, placeholders, statement},
     storage::{
         StorageError,
         heads::{Block, Place, blocks_of, delete_heads, scopes_of, sorted_blocks},
@@ -22,9 +22,10 @@ impl SqlStorage {
         &self,
         scope_id: &str,
         frame: &DataFrame,
+        step: &Step<'_>,
     ) -> Result<(), StorageError> {
         let blocks = blocks_of(scope_id, frame);
-        self.write(Some((scope_id, frame.period)), blocks).await
+        self.write(Some((scope_id, frame.period, step)), blocks).await
     }
 
     pub(super) async fn write_beside(&self, frames: &[DataFrame]) -> Result<(), StorageError> {
@@ -34,7 +35,7 @@ impl SqlStorage {
 
     async fn write(
         &self,
-        replaced: Option<(&str, Period)>,
+        replaced: Option<(&str, Period, &Step<'_>)>,
         blocks: Vec<Block<'_>>,
     ) -> Result<(), StorageError> {
         let points = blocks.iter().flat_map(|block| {
@@ -43,9 +44,10 @@ impl SqlStorage {
         });
         let identities = points.collect::<Result<Vec<_>, StorageError>>()?;
         let transaction = self.database.begin().await?;
-        if let Some((scope_id, period)) = replaced {
+        if let Some((scope_id, period, step)) = replaced {
+            step.take(&transaction).await?;
             let sql = "DELETE FROM ratekitty_dataframes WHERE store = ? AND appended = ? \
-                       AND scope_key = ? AND scope_id = ? AND begin_epoch = ? AND end_epoch = ?";
+                       AND scope_key = ? AND scope_id = ? AND begin_epoch >= ? AND begin_epoch < ?";
             let values = [
                 STORE.into(),
                 false.into(),
@@ -106,8 +108,12 @@ impl SqlStorage {
         scope_id: &str,
         begin: DateTime<Utc>,
         end: DateTime<Utc>,
+        step: &Step<'_>,
     ) -> Result<(), StorageError> {
         let time = (begin.timestamp(), end.timestamp());
-        delete_heads(self.database.connection(), (STORE, &self.scope_key), scope_id, time).await
+        let transaction = self.database.begin().await?;
+        step.take(&transaction).await?;
+        delete_heads(&transaction, (STORE, &self.scope_key), scope_id, time).await?;
+        Ok(transaction.commit().await.to("delete data points")?)
     }
 }

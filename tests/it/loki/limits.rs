@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     storage::loki_app,
+    support::StorageExt,
     support::{
         FakeLoki, TestApp,
         fake_loki::{Fault, Kind, Limits},
@@ -41,7 +42,7 @@ async fn tiled(storage: &dyn Storage, limit: u64) -> Vec<String> {
 #[tokio::test]
 async fn twenty_thousand_points_of_one_scope_and_period() {
     let (app, _loki) = loki_app(Limits::roomy(), "").await;
-    app.storage.replace("p1", &frame("p1", 0, 20_000, "0.1")).await.unwrap();
+    app.storage.put("p1", &frame("p1", 0, 20_000, "0.1")).await.unwrap();
     let mut ids = tiled(&*app.storage, 3_000).await;
     assert_eq!(ids.len(), 20_000);
     ids.sort();
@@ -88,7 +89,7 @@ async fn what_loki_does_not_show_yet_is_never_missing_without_a_word() {
     // A stock Loki, and a catch-up of a day: the oldest entries stay hidden.
     let (app, loki) = double(Limits::stock(), "").await;
     for number in 0..23 {
-        app.storage.replace("p1", &frame("p1", number, 3, "1")).await.unwrap();
+        app.storage.put("p1", &frame("p1", number, 3, "1")).await.unwrap();
     }
     assert!(loki.entries().iter().any(|entry| !entry.visible));
     // What heads tell is known all the same.
@@ -115,7 +116,7 @@ async fn the_newest_period_shows_at_once_in_a_stock_loki() {
     // With the reference's wait of two periods, the newest one ended two hours
     // ago and began three hours ago, at the edge of what a stock Loki shows.
     let (app, _loki) = double(Limits::stock(), "").await;
-    app.storage.replace("p1", &frame("p1", 21, 3, "1")).await.unwrap();
+    app.storage.put("p1", &frame("p1", 21, 3, "1")).await.unwrap();
     assert_eq!(by_flavor(&*app.storage).await.unwrap(), "3");
 }
 
@@ -132,7 +133,7 @@ async fn queries_are_parted_to_fit() {
     for number in 0..6 {
         for scope in 0..30 {
             let scope = format!("p{scope}");
-            app.storage.replace(&scope, &frame(&scope, number, 3, "0.5")).await.unwrap();
+            app.storage.put(&scope, &frame(&scope, number, 3, "0.5")).await.unwrap();
         }
     }
     assert_eq!(by_flavor(&*app.storage).await.unwrap(), "270");
@@ -174,7 +175,7 @@ async fn refusals_say_what_to_change_and_nothing_counts() {
     ];
     for (limits, number, advice) in cases {
         let (app, loki) = double(limits, "retry_budget = 0.2").await;
-        let error = app.storage.replace("p1", &frame("p1", number, 3, "1")).await.unwrap_err();
+        let error = app.storage.put("p1", &frame("p1", number, 3, "1")).await.unwrap_err();
         let error = error.to_string();
         assert!(error.contains(advice), "{error}");
         assert_eq!((by_type(&*app.storage).await.as_str(), loki.stored()), ("nothing", 0));
@@ -186,7 +187,7 @@ async fn a_point_too_long_for_loki_is_refused_before() {
     let (app, loki) = double(Limits::roomy(), "").await;
     let mut long = frame("p1", 20, 2, "1");
     long.usage[0].1[0].metadata.insert("long".into(), "x".repeat(300_000).into());
-    let error = app.storage.replace("p1", &long).await.unwrap_err().to_string();
+    let error = app.storage.put("p1", &long).await.unwrap_err().to_string();
     assert!(error.contains("`cpu` of scope `p1` makes a log line of 300"), "{error}");
     assert_eq!(loki.count("/push"), 0);
 }
@@ -197,7 +198,7 @@ async fn a_partly_refused_push_does_not_count_until_all_is_in() {
     let (app, loki) = double(Limits { max_line_size: 600, ..Limits::roomy() }, "").await;
     let mut mixed = frame("p1", 20, 3, "1");
     mixed.usage[0].1[1].metadata.insert("long".into(), "x".repeat(600).into());
-    let error = app.storage.replace("p1", &mixed).await.unwrap_err().to_string();
+    let error = app.storage.put("p1", &mixed).await.unwrap_err().to_string();
     assert!(error.contains("max_line_size"), "{error}");
     assert_eq!(loki.stored(), 2);
     assert_eq!(by_type(&*app.storage).await, "nothing");
@@ -205,7 +206,7 @@ async fn a_partly_refused_push_does_not_count_until_all_is_in() {
     assert_eq!(prices(&*app.storage).await.len(), 0);
     // The same again, once Loki takes it: each entry once.
     loki.set_limits(Limits::roomy());
-    app.storage.replace("p1", &mixed).await.unwrap();
+    app.storage.put("p1", &mixed).await.unwrap();
     assert_eq!(loki.stored(), 3);
     assert_eq!(by_flavor(&*app.storage).await.unwrap(), "3");
     assert_eq!(prices(&*app.storage).await, ["1", "1", "1"]);
@@ -223,7 +224,7 @@ async fn too_much_at_once_is_pushed_in_parts() {
     loki.set_now(0);
     let recent =
         (ratekitty::time::Clock::now(&ratekitty::time::RealClock).timestamp() - START) / HOUR - 2;
-    app.storage.replace("p1", &frame("p1", recent, 1_000, "1")).await.unwrap();
+    app.storage.put("p1", &frame("p1", recent, 1_000, "1")).await.unwrap();
     assert_eq!(loki.stored(), 1_000);
 }
 
@@ -239,7 +240,7 @@ async fn only_lokis_own_word_is_an_acknowledgement() {
     for url in [format!("{root}/loki/api/v1"), format!("{root}/login?x=")] {
         let conf = "retry_budget = 0.1";
         let app = TestApp::with_loki("2026-11-02T00:00:00Z", &url, conf, "").await;
-        let error = app.storage.replace("p1", &frame("p1", 20, 3, "1")).await.unwrap_err();
+        let error = app.storage.put("p1", &frame("p1", 20, 3, "1")).await.unwrap_err();
         assert!(error.to_string().contains("HTTP status"), "{error}");
         assert_eq!(by_type_of_heads(&app).await, 0);
     }
@@ -258,7 +259,7 @@ async fn by_type_of_heads(app: &TestApp) -> usize {
 #[tokio::test]
 async fn a_window_of_all_times_is_answered() {
     let (app, loki) = double(Limits::roomy(), "").await;
-    app.storage.replace("p1", &frame("p1", 0, 3, "1")).await.unwrap();
+    app.storage.put("p1", &frame("p1", 0, 3, "1")).await.unwrap();
     for (begin, end) in [("0001-01-01", "9999-12-31"), ("1970-01-01", "2100-01-01")] {
         let path = format!("/v2/summary?begin={begin}&end={end}&groupby=flavor.name");
         let answer = app.get(&path).await;
@@ -274,7 +275,7 @@ async fn a_window_of_all_times_is_answered() {
 async fn what_comes_into_sight_during_a_read_is_no_part_of_it() {
     let (app, loki) = double(Limits::stock(), "").await;
     for number in 0..23 {
-        app.storage.replace("p1", &frame("p1", number, 3, "1")).await.unwrap();
+        app.storage.put("p1", &frame("p1", number, 3, "1")).await.unwrap();
     }
     // Reads begin over and over while the ingester flushes.
     let reads = tokio::spawn({
@@ -298,7 +299,7 @@ async fn retry_after_is_waited_for() {
     let (app, loki) = double(Limits::roomy(), "").await;
     loki.faults().next(Kind::Push, 1, Fault::TooManyRequests(Some(2)));
     let start = std::time::Instant::now();
-    app.storage.replace("p1", &frame("p1", 20, 3, "1")).await.unwrap();
+    app.storage.put("p1", &frame("p1", 20, 3, "1")).await.unwrap();
     assert!(start.elapsed().as_secs_f64() >= 2.0, "{:?}", start.elapsed());
     assert_eq!(by_flavor(&*app.storage).await.unwrap(), "3");
 }
@@ -306,9 +307,9 @@ async fn retry_after_is_waited_for() {
 #[tokio::test]
 async fn loki_that_stays_away_costs_no_point() {
     let (app, loki) = double(Limits::roomy(), "retry_budget = 0.3").await;
-    app.storage.replace("p1", &frame("p1", 20, 3, "1")).await.unwrap();
+    app.storage.put("p1", &frame("p1", 20, 3, "1")).await.unwrap();
     loki.faults().random(Kind::Any, 1, 1.0, &[Fault::Status(503)]);
-    let error = app.storage.replace("p1", &frame("p1", 21, 3, "1")).await.unwrap_err();
+    let error = app.storage.put("p1", &frame("p1", 21, 3, "1")).await.unwrap_err();
     assert!(error.to_string().contains("503"), "{error}");
     let error = by_flavor(&*app.storage).await.unwrap_err();
     assert!(matches!(error, StorageError::Loki(_)), "{error}");
@@ -316,7 +317,7 @@ async fn loki_that_stays_away_costs_no_point() {
     loki.faults().clear();
     assert_eq!(by_flavor(&*app.storage).await.unwrap(), "3");
     // With other prices, as if a rule had changed between the two tries.
-    app.storage.replace("p1", &frame("p1", 21, 3, "5")).await.unwrap();
+    app.storage.put("p1", &frame("p1", 21, 3, "5")).await.unwrap();
     assert_eq!(by_flavor(&*app.storage).await.unwrap(), "18");
     assert_eq!(prices(&*app.storage).await, ["1", "1", "1", "5", "5", "5"]);
 }

@@ -11,7 +11,7 @@ use rustls::{
 
 use super::{by_flavor, frame};
 use crate::support::{
-    FakeLoki, TestApp,
+    FakeLoki, StorageExt, TestApp,
     fake_loki::{Deletes, Limits, Role},
 };
 
@@ -96,7 +96,7 @@ async fn certificates_are_shown_and_checked_on_both_sides() {
     for (number, (conf, works)) in (0..).zip(cases) {
         let conf = format!("retry_budget = 0.1\n{conf}");
         let app = TestApp::with_loki(NOW, &loki.url(), &conf, "").await;
-        let result = app.storage.replace("p1", &frame("p1", number, 1, "1")).await;
+        let result = app.storage.put("p1", &frame("p1", number, 1, "1")).await;
         assert_eq!(result.is_ok(), works, "{conf}: {result:?}");
         if works {
             assert_eq!(by_flavor(&*app.storage).await.unwrap(), "1");
@@ -113,10 +113,10 @@ async fn logins_are_sent_and_not_shown() {
     for (number, (header, conf)) in (0..).zip([basic, bearer]) {
         loki.require_authorization(Some(header));
         let app = TestApp::with_loki(NOW, &loki.url(), conf, "").await;
-        app.storage.replace("p1", &frame("p1", number, 1, "1")).await.unwrap();
+        app.storage.put("p1", &frame("p1", number, 1, "1")).await.unwrap();
         assert_eq!(by_flavor(&*app.storage).await.unwrap(), "1");
         loki.require_authorization(Some("Basic other"));
-        let error = app.storage.replace("p1", &frame("p1", 5, 1, "1")).await.unwrap_err();
+        let error = app.storage.put("p1", &frame("p1", 5, 1, "1")).await.unwrap_err();
         let shown = format!("{error} {error:?} {:?}", app.config);
         assert!(shown.contains("401"), "{shown}");
         assert!(!shown.contains("s3cret") && !shown.contains("t0ken"), "{shown}");
@@ -134,13 +134,13 @@ async fn parts_of_loki_may_stand_apart() {
     );
     // Nobody listens at the common URL.
     let app = TestApp::with_loki(NOW, "http://127.0.0.1:1/loki/api/v1", &conf, "").await;
-    app.storage.replace("p1", &frame("p1", 0, 2, "1")).await.unwrap();
-    app.storage.replace("p1", &frame("p1", 0, 2, "5")).await.unwrap();
+    app.storage.put("p1", &frame("p1", 0, 2, "1")).await.unwrap();
+    app.storage.put("p1", &frame("p1", 0, 2, "5")).await.unwrap();
     assert_eq!(by_flavor(&*app.storage).await.unwrap(), "10");
     assert_eq!((loki.count("/push"), loki.count("/delete")), (2, 1));
     // A push to a part that takes none.
     let app = TestApp::with_loki(NOW, &read, "retry_budget = 0.1", "").await;
-    let error = app.storage.replace("p1", &frame("p1", 0, 2, "1")).await.unwrap_err();
+    let error = app.storage.put("p1", &frame("p1", 0, 2, "1")).await.unwrap_err();
     assert!(error.to_string().contains("404"), "{error}");
 }
 
@@ -150,8 +150,8 @@ async fn tenants_are_apart() {
     let conf = |tenant: &str| format!("tenant = {tenant}");
     let one = TestApp::with_loki(NOW, &loki.url(), &conf("one"), "").await;
     let two = TestApp::with_loki(NOW, &loki.url(), &conf("two"), "").await;
-    one.storage.replace("p1", &frame("p1", 0, 2, "1")).await.unwrap();
-    two.storage.replace("p1", &frame("p1", 0, 1, "1")).await.unwrap();
+    one.storage.put("p1", &frame("p1", 0, 2, "1")).await.unwrap();
+    two.storage.put("p1", &frame("p1", 0, 1, "1")).await.unwrap();
     assert_eq!(by_flavor(&*one.storage).await.unwrap(), "2");
     assert_eq!(by_flavor(&*two.storage).await.unwrap(), "1");
     assert!(loki.entries().iter().any(|entry| entry.tenant == "two"));

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::{HOUR, START, by_flavor, frame, hour, label, prices};
 use crate::{
     fixture,
+    support::StorageExt,
     support::{FakeLoki, TestApp, fake_loki::Limits},
 };
 
@@ -252,7 +253,7 @@ async fn a_migration_in_the_middle_of_the_month() {
     // Now it is our turn, from the fifth hour on.
     for number in 4..6 {
         for scope in ["p1", "p2"] {
-            app.storage.replace(scope, &frame(scope, number, 2, "3")).await.unwrap();
+            app.storage.put(scope, &frame(scope, number, 2, "3")).await.unwrap();
         }
     }
     assert_eq!(by_flavor(&*app.storage).await.unwrap(), "40");
@@ -277,10 +278,10 @@ async fn a_migration_in_the_middle_of_the_month() {
         assert_eq!(ids, shown(whole.points), "{limit}");
     }
     // Back to the third hour of p1: of Python's entries, those go, too.
-    app.storage.delete("p1", hour(2).begin, hour(100).begin).await.unwrap();
+    app.storage.remove("p1", hour(2).begin, hour(100).begin).await.unwrap();
     assert_eq!(by_flavor(&*app.storage).await.unwrap(), "24");
     for number in 2..6 {
-        app.storage.replace("p1", &frame("p1", number, 1, "10")).await.unwrap();
+        app.storage.put("p1", &frame("p1", number, 1, "10")).await.unwrap();
     }
     assert_eq!(by_flavor(&*app.storage).await.unwrap(), "64");
     let filtered = super::everything().with("project_id", &["p1"]).with("id", &["id-0"]);

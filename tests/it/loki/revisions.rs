@@ -6,6 +6,7 @@ use sea_orm::ConnectionTrait;
 use super::{HOUR, START, by_flavor, by_type, everything, frame, hour, prices};
 use crate::{
     storage::loki_app,
+    support::StorageExt,
     support::fake_loki::{Deletes, Fault, Kind, Limits},
 };
 
@@ -30,25 +31,25 @@ async fn reprocessing_the_past_replaces_it_at_once() {
     for conf in ["", "delete_superseded = true"] {
         let (app, _loki) = loki_app(limits.clone(), conf).await;
         for number in 0..6 {
-            app.storage.replace("p1", &frame("p1", number, 1, "1")).await.unwrap();
-            app.storage.replace("p2", &frame("p2", number, 1, "1")).await.unwrap();
+            app.storage.put("p1", &frame("p1", number, 1, "1")).await.unwrap();
+            app.storage.put("p2", &frame("p2", number, 1, "1")).await.unwrap();
         }
         shows(&*app.storage, &["1"; 12]).await;
         // As the reprocessor does: delete the range, then rate its periods. The
         // stream of p1 is hours further by now.
-        app.storage.delete("p1", hour(1).begin, hour(4).begin).await.unwrap();
+        app.storage.remove("p1", hour(1).begin, hour(4).begin).await.unwrap();
         shows(&*app.storage, &["1"; 9]).await;
         for number in 1..4 {
-            app.storage.replace("p1", &frame("p1", number, 1, "7")).await.unwrap();
+            app.storage.put("p1", &frame("p1", number, 1, "7")).await.unwrap();
         }
         let sum: u32 = prices(&*app.storage).await.iter().map(|p| p.parse::<u32>().unwrap()).sum();
         assert_eq!(sum, 9 + 21, "{conf}");
         assert_eq!(by_flavor(&*app.storage).await.unwrap(), "30", "{conf}");
         // A second time, only a part, and the processor goes on meanwhile.
-        app.storage.delete("p1", hour(2).begin, hour(3).begin).await.unwrap();
-        app.storage.replace("p1", &frame("p1", 6, 1, "1")).await.unwrap();
-        app.storage.replace("p1", &frame("p1", 2, 1, "100")).await.unwrap();
-        app.storage.replace("p1", &frame("p1", 7, 1, "1")).await.unwrap();
+        app.storage.remove("p1", hour(2).begin, hour(3).begin).await.unwrap();
+        app.storage.put("p1", &frame("p1", 6, 1, "1")).await.unwrap();
+        app.storage.put("p1", &frame("p1", 2, 1, "100")).await.unwrap();
+        app.storage.put("p1", &frame("p1", 7, 1, "1")).await.unwrap();
         assert_eq!(by_flavor(&*app.storage).await.unwrap(), "125", "{conf}");
         assert_eq!(by_type(&*app.storage).await, "125", "{conf}");
     }
@@ -58,19 +59,19 @@ async fn reprocessing_the_past_replaces_it_at_once() {
 async fn a_reset_takes_everything_from_there_on() {
     let (app, _loki) = loki_app(Limits::roomy(), "").await;
     for number in 0..4 {
-        app.storage.replace("p1", &frame("p1", number, 1, "1")).await.unwrap();
+        app.storage.put("p1", &frame("p1", number, 1, "1")).await.unwrap();
     }
     let end = seconds(253_402_300_799);
-    app.storage.delete("p1", hour(1).begin, end).await.unwrap();
+    app.storage.remove("p1", hour(1).begin, end).await.unwrap();
     shows(&*app.storage, &["1"]).await;
     // With the same content as before: nothing of the old may count again.
     for number in 1..3 {
-        app.storage.replace("p1", &frame("p1", number, 1, "1")).await.unwrap();
+        app.storage.put("p1", &frame("p1", number, 1, "1")).await.unwrap();
     }
     shows(&*app.storage, &["1"; 3]).await;
-    app.storage.delete("p1", hour(0).begin, end).await.unwrap();
+    app.storage.remove("p1", hour(0).begin, end).await.unwrap();
     shows(&*app.storage, &[]).await;
-    app.storage.replace("p1", &frame("p1", 0, 2, "1")).await.unwrap();
+    app.storage.put("p1", &frame("p1", 0, 2, "1")).await.unwrap();
     shows(&*app.storage, &["1", "1"]).await;
 }
 
@@ -78,22 +79,22 @@ async fn a_reset_takes_everything_from_there_on() {
 async fn rating_again_and_again_counts_once() {
     let (app, loki) = loki_app(Limits::roomy(), "").await;
     for price in ["1", "2", "1", "2", "2", "1"] {
-        app.storage.replace("p1", &frame("p1", 0, 2, price)).await.unwrap();
+        app.storage.put("p1", &frame("p1", 0, 2, price)).await.unwrap();
         shows(&*app.storage, &[price, price]).await;
     }
-    app.storage.replace("p1", &ratekitty::dataframe::DataFrame::new(hour(0))).await.unwrap();
+    app.storage.put("p1", &ratekitty::dataframe::DataFrame::new(hour(0))).await.unwrap();
     shows(&*app.storage, &[]).await;
     // Nothing, something, nothing again.
-    app.storage.replace("p1", &frame("p1", 0, 1, "4")).await.unwrap();
+    app.storage.put("p1", &frame("p1", 0, 1, "4")).await.unwrap();
     shows(&*app.storage, &["4"]).await;
-    app.storage.replace("p1", &ratekitty::dataframe::DataFrame::new(hour(0))).await.unwrap();
+    app.storage.put("p1", &ratekitty::dataframe::DataFrame::new(hour(0))).await.unwrap();
     shows(&*app.storage, &[]).await;
-    app.storage.replace("p1", &frame("p1", 1, 1, "1")).await.unwrap();
+    app.storage.put("p1", &frame("p1", 1, 1, "1")).await.unwrap();
     shows(&*app.storage, &["1"]).await;
     // The same content, right behind itself, is not even pushed again.
     if let Some(loki) = loki {
         let pushes = loki.count("/push");
-        app.storage.replace("p1", &frame("p1", 1, 1, "1")).await.unwrap();
+        app.storage.put("p1", &frame("p1", 1, 1, "1")).await.unwrap();
         assert_eq!(loki.count("/push"), pushes);
     }
 }
@@ -104,11 +105,11 @@ async fn the_same_points_make_the_same_bytes_at_the_same_place() {
     let Some(loki) = loki else { return };
     // Stored, and never acknowledged: tried again in the next cycle.
     loki.faults().next(Kind::Push, 2, Fault::DropAnswer);
-    app.storage.replace("p1", &frame("p1", 0, 5, "1")).await.unwrap_err();
+    app.storage.put("p1", &frame("p1", 0, 5, "1")).await.unwrap_err();
     assert_eq!(loki.stored(), 5);
     shows(&*app.storage, &[]).await;
     loki.faults().clear();
-    app.storage.replace("p1", &frame("p1", 0, 5, "1")).await.unwrap();
+    app.storage.put("p1", &frame("p1", 0, 5, "1")).await.unwrap();
     assert_eq!(loki.stored(), 5);
     shows(&*app.storage, &["1"; 5]).await;
 }
@@ -118,7 +119,7 @@ async fn state_from_a_backup_meets_a_stream_that_is_further() {
     let limits = Limits { max_chunk_age: 7_200, ..Limits::roomy() };
     let (app, _loki) = loki_app(limits, "").await;
     for number in 0..6 {
-        app.storage.replace("p1", &frame("p1", number, 1, "1")).await.unwrap();
+        app.storage.put("p1", &frame("p1", number, 1, "1")).await.unwrap();
     }
     // The backup knows of two hours.
     let end = START + 2 * HOUR;
@@ -138,7 +139,7 @@ async fn state_from_a_backup_meets_a_stream_that_is_further() {
     assert_eq!(prices(&*app.storage).await.len(), 2);
     // Rated again, in a new stream, since the old one takes nothing so old.
     for number in 2..6 {
-        app.storage.replace("p1", &frame("p1", number, 1, "3")).await.unwrap();
+        app.storage.put("p1", &frame("p1", number, 1, "3")).await.unwrap();
     }
     assert_eq!(by_type(&*app.storage).await, "14");
     assert_eq!(by_flavor(&*app.storage).await.unwrap(), "14");
@@ -147,16 +148,16 @@ async fn state_from_a_backup_meets_a_stream_that_is_further() {
 #[tokio::test]
 async fn appended_points_stay_beside_what_is_rated() {
     let (app, _loki) = loki_app(Limits::roomy(), "retry_budget = 0.2").await;
-    app.storage.replace("p1", &frame("p1", 3, 1, "1")).await.unwrap();
+    app.storage.put("p1", &frame("p1", 3, 1, "1")).await.unwrap();
     for number in [3, 3, 1, 3, 5] {
         app.storage.append(&[frame("p1", number, 1, "10")]).await.unwrap();
     }
     app.storage.append(&[frame("p1", 7, 1, "10"), frame("p2", 6, 1, "10")]).await.unwrap();
     assert_eq!(by_flavor(&*app.storage).await.unwrap(), "71");
-    app.storage.replace("p1", &frame("p1", 3, 1, "2")).await.unwrap();
+    app.storage.put("p1", &frame("p1", 3, 1, "2")).await.unwrap();
     assert_eq!(by_flavor(&*app.storage).await.unwrap(), "72");
     assert_eq!(by_type(&*app.storage).await, "72");
-    app.storage.delete("p1", hour(3).begin, hour(4).begin).await.unwrap();
+    app.storage.remove("p1", hour(3).begin, hour(4).begin).await.unwrap();
     assert_eq!(by_flavor(&*app.storage).await.unwrap(), "40");
     assert_eq!(prices(&*app.storage).await.len(), 4);
 }
@@ -169,16 +170,16 @@ async fn two_processors_on_one_scope_do_no_harm() {
     loki.faults().next(Kind::Push, 1, Fault::TooManyRequests(Some(2)));
     let slow = tokio::spawn({
         let storage = app.storage.clone();
-        async move { storage.replace("p1", &frame("p1", 0, 2, "1")).await }
+        async move { storage.put("p1", &frame("p1", 0, 2, "1")).await }
     });
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     // The other rates the same period and goes on.
     for number in 0..5 {
-        app.storage.replace("p1", &frame("p1", number, 2, "1")).await.unwrap();
+        app.storage.put("p1", &frame("p1", number, 2, "1")).await.unwrap();
     }
     slow.await.unwrap().unwrap_err();
     shows(&*app.storage, &["1"; 10]).await;
-    app.storage.replace("p1", &frame("p1", 5, 2, "1")).await.unwrap();
+    app.storage.put("p1", &frame("p1", 5, 2, "1")).await.unwrap();
     shows(&*app.storage, &["1"; 12]).await;
     let late = ratekitty::storage::Selection::all(hour(3).begin, hour(9).begin);
     let key = [super::label("flavor.name")];
@@ -190,15 +191,15 @@ async fn two_processors_on_one_scope_do_no_harm() {
 async fn a_rating_that_is_given_up_does_not_hide_what_was_there() {
     let (app, loki) = loki_app(Limits::roomy(), "retry_budget = 0.2").await;
     let Some(loki) = loki else { return };
-    app.storage.replace("p1", &frame("p1", 0, 1, "1")).await.unwrap();
-    app.storage.replace("p1", &frame("p1", 1, 1, "1")).await.unwrap();
+    app.storage.put("p1", &frame("p1", 0, 1, "1")).await.unwrap();
+    app.storage.put("p1", &frame("p1", 1, 1, "1")).await.unwrap();
     loki.faults().random(Kind::Push, 1, 1.0, &[Fault::Status(500)]);
     for price in ["2", "3", "3", "4"] {
-        app.storage.replace("p1", &frame("p1", 1, 1, price)).await.unwrap_err();
+        app.storage.put("p1", &frame("p1", 1, 1, price)).await.unwrap_err();
         shows(&*app.storage, &["1", "1"]).await;
     }
     loki.faults().clear();
-    app.storage.replace("p1", &frame("p1", 1, 1, "3")).await.unwrap();
+    app.storage.put("p1", &frame("p1", 1, 1, "3")).await.unwrap();
     shows(&*app.storage, &["1", "3"]).await;
 }
 
@@ -208,7 +209,7 @@ async fn what_is_appended_after_a_reset_is_not_deleted_with_it() {
     let limits = Limits { deletes: Deletes::Enabled, ..Limits::roomy() };
     let (app, _loki) = loki_app(limits, "delete_superseded = true").await;
     app.storage.append(&[frame("p1", 3, 2, "10")]).await.unwrap();
-    app.storage.delete("p1", hour(3).begin, hour(4).begin).await.unwrap();
+    app.storage.remove("p1", hour(3).begin, hour(4).begin).await.unwrap();
     shows(&*app.storage, &[]).await;
     app.storage.append(&[frame("p1", 3, 2, "5")]).await.unwrap();
     shows(&*app.storage, &["5", "5"]).await;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{START, hour, label, point};
 use crate::{
     storage::loki_app,
+    support::StorageExt,
     support::{
         FakeLoki, Prometheus, TestApp,
         fake_loki::{Fault, Kind, Limits},
@@ -181,16 +182,16 @@ async fn compare(one: &dyn Storage, other: &dyn Storage, seed: u64, rounds: usiz
         match random.random_range(0..10) {
             0 => {
                 let end = hour(number + random.random_range(1..20)).begin;
-                one.delete(scope, hour(number).begin, end).await.unwrap();
-                other.delete(scope, hour(number).begin, end).await.unwrap();
+                one.remove(scope, hour(number).begin, end).await.unwrap();
+                other.remove(scope, hour(number).begin, end).await.unwrap();
             }
             1 | 2 => {
                 one.append(std::slice::from_ref(&frame)).await.unwrap();
                 other.append(&[frame]).await.unwrap();
             }
             _ => {
-                one.replace(scope, &frame).await.unwrap();
-                other.replace(scope, &frame).await.unwrap();
+                one.put(scope, &frame).await.unwrap();
+                other.put(scope, &frame).await.unwrap();
             }
         }
         let selection = random_selection(&mut random);
@@ -261,7 +262,7 @@ async fn filters_cannot_change_the_query() {
         frame.add("cpu", [point]);
         *expected.entry(value).or_default() += 1;
     }
-    app.storage.replace("p1", &frame).await.unwrap();
+    app.storage.put("p1", &frame).await.unwrap();
     let mut asked: Vec<String> = expected.keys().cloned().collect();
     asked.extend((0..60).map(|_| text(&mut random)));
     for value in asked {

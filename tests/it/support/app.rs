@@ -11,15 +11,19 @@ use ratekitty::{
     collector,
     config::{Config, Place, Sources, metrics_yml},
     fetcher,
+    lock::Coordinator,
     processor::{Outcome, Pipeline, Progress, UnsupportedExpression},
     state::{Database, schema},
     storage::{self, Storage},
     time::{Clock, ManualClock},
 };
+use secrecy::ExposeSecret;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tower::util::ServiceExt;
+
+use super::Db;
 
 /// A ratekitty.
 pub struct TestApp {
@@ -33,6 +37,14 @@ pub struct TestApp {
     pub storage: Arc<dyn Storage>,
     /// Its time.
     pub clock: ManualClock,
+}
+
+/// A configuration file with a new database of this kind.
+async fn with_connection(db: Db, conf: &str) -> String {
+    match db.create().await {
+        Some(url) => format!("[database]\nconnection = {url}\n{conf}"),
+        None => conf.to_owned(),
+    }
 }
 
 /// An answer of the API.
@@ -53,12 +65,24 @@ impl TestApp {
     /// One with a SQLite database; `conf` is added to its configuration file,
     /// `metrics` is its metrics file.
     pub async fn new(now: &str, conf: &str, metrics: &str) -> Self {
-        Self::with_storage("sql", now, conf, metrics).await
+        Self::on(Db::Sqlite, now, conf, metrics).await
+    }
+
+    /// One with a database of this kind.
+    pub async fn on(db: Db, now: &str, conf: &str, metrics: &str) -> Self {
+        let conf = with_connection(db, conf).await;
+        Self::with_storage("sql", now, &conf, metrics).await
     }
 
     /// One that keeps dataframes in a Loki; `conf` begins in `[storage_loki]`.
     pub async fn with_loki(now: &str, url: &str, conf: &str, metrics: &str) -> Self {
+        Self::with_loki_on(Db::Sqlite, now, url, conf, metrics).await
+    }
+
+    /// The same with a database of this kind.
+    pub async fn with_loki_on(db: Db, now: &str, url: &str, conf: &str, metrics: &str) -> Self {
         let conf = format!("[storage_loki]\nurl = {url}\nretry_budget = 5\n{conf}");
+        let conf = with_connection(db, &conf).await;
         Self::with_storage("loki", now, &conf, metrics).await
     }
 
@@ -69,6 +93,7 @@ impl TestApp {
         let text = format!(
             "[DEFAULT]\nauth_strategy = noauth\n[storage]\nbackend = {backend}\n\
              [ratekitty]\nstate_path = {path}\nhttp_retry_budget = 0.3\n\
+             [orchestrator]\ncoordination_url = file://{path}/locks\n\
              [collect]\ncollector = prometheus\nmetrics_conf = {path}/metrics.yml\n\
              [fetcher]\nbackend = prometheus\n{conf}"
         );
@@ -126,7 +151,12 @@ impl TestApp {
         );
         let clock = Arc::new(self.clock.clone());
         let database = self.database.clone();
-        Pipeline::new(&self.config, metrics, stages, database, clock)
+        Pipeline::new(&self.config, metrics, stages, (database, self.locks()), clock)
+    }
+
+    /// Where its locks are.
+    pub fn locks(&self) -> Coordinator {
+        Coordinator::new(self.config.orchestrator.coordination_url.expose_secret()).unwrap()
     }
 
     /// Rates everything that is due.

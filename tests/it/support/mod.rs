@@ -2,20 +2,66 @@
 //! API without a socket, and real programs.
 
 mod app;
+pub mod databases;
 pub mod fake_loki;
 mod prometheus;
 
 pub use app::TestApp;
+pub use databases::Db;
 pub use fake_loki::FakeLoki;
 pub use prometheus::Prometheus;
 
 use std::{path::PathBuf, time::Duration};
 
+use chrono::{DateTime, Utc};
+use ratekitty::{
+    dataframe::DataFrame,
+    state::Step,
+    storage::{Storage, StorageError},
+};
+
+/// What `make test` has set up: the value of an environment variable.
+pub fn set_up(variable: &str) -> String {
+    std::env::var(variable)
+        .unwrap_or_else(|_| panic!("{variable} is not set: run the tests with `make test`"))
+}
+
+/// Writing to a storage without a processor, and without state.
+pub trait StorageExt {
+    /// Keeps a period in place of what was kept of it.
+    fn put(
+        &self,
+        scope_id: &str,
+        frame: &DataFrame,
+    ) -> impl Future<Output = Result<(), StorageError>> + Send;
+
+    /// Forgets periods.
+    fn remove(
+        &self,
+        scope_id: &str,
+        begin: DateTime<Utc>,
+        end: DateTime<Utc>,
+    ) -> impl Future<Output = Result<(), StorageError>> + Send;
+}
+
+impl<T: Storage + ?Sized> StorageExt for T {
+    async fn put(&self, scope_id: &str, frame: &DataFrame) -> Result<(), StorageError> {
+        self.replace(scope_id, frame, &Step::Stay { scope_id }).await
+    }
+
+    async fn remove(
+        &self,
+        scope_id: &str,
+        begin: DateTime<Utc>,
+        end: DateTime<Utc>,
+    ) -> Result<(), StorageError> {
+        self.delete(scope_id, begin, end, &Step::Stay { scope_id }).await
+    }
+}
+
 /// Where `make test` puts what it downloads.
 pub fn peers() -> PathBuf {
-    std::env::var_os("RATEKITTY_PEERS")
-        .map(PathBuf::from)
-        .expect("RATEKITTY_PEERS is not set: run the tests with `make test`")
+    set_up("RATEKITTY_PEERS").into()
 }
 
 /// Waits until something holds, at most half a minute.

@@ -1,0 +1,255 @@
+//! Reprocessing: times of scopes that are rated again, as
+//! `storage_scope_reprocessing_schedule` has them.
+//!
+//! Period after period, the new rating takes the place of the old one in one
+//! transaction with the note how far it is. So readers see each period once, old
+//! or new, a stop loses nothing, and schedules that overlap do no harm. The
+//! scope's state stays where it is; periods that it has not come to are left to
+//! the processor.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::{
+    Pipeline, Progress, TRIES, TURN, pause_a_little,
+    period::PeriodError,
+    queue::{self, Turn},
+};
+use crate::{
+    lock::{Lock, LockName},
+    rating::ScopeRater,
+    state::{
+        StateError, Step,
+        reprocessing::{self, Reprocessing},
+        scopes,
+    },
+    time::Period,
+};
+
+/// Pause before it is looked again what is scheduled.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// A schedule that waits for its turn.
+struct Waiting {
+    id: i64,
+    scope_id: String,
+    rater: Option<ScopeRater>,
+}
+
+/// What became of schedules.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reprocessed {
+    /// How many were not finished.
+    pub scheduled: usize,
+    /// How many failed.
+    pub failed: usize,
+}
+
+/// How far a schedule came in a turn.
+enum Progressed {
+    /// To its end, or as far as it can be done now.
+    Done,
+    /// There is more.
+    More,
+}
+
+impl Pipeline {
+    pub(super) async fn run_reprocessing(self: &Arc<Self>, stop: &CancellationToken) {
+        if self.settings.reprocessings_at_once == 0 {
+            info!("[orchestrator] max_workers_reprocessing is 0: nothing is reprocessed");
+            return;
+        }
+        while !stop.is_cancelled() {
+            let progress = Arc::new(Progress::quiet());
+            match self.reprocess_once(&progress, stop).await {
+                Ok(done) if done.scheduled > 0 => info!(
+                    "Reprocessed {} periods of {} schedules, {} schedules failed",
+                    progress.periods(),
+                    done.scheduled,
+                    done.failed
+                ),
+                Ok(_) => {}
+                Err(error) => {
+                    error!(error = %error, "Cannot look what to reprocess, trying again: {error}");
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// Works off all that is scheduled now.
+    ///
+    /// # Errors
+    /// A database that fails.
+    pub async fn reprocess_once(
+        self: &Arc<Self>,
+        progress: &Arc<Progress>,
+        stop: &CancellationToken,
+    ) -> Result<Reprocessed, StateError> {
+        let schedules = reprocessing::unfinished(&self.database).await?;
+        let scheduled = schedules.len();
+        let waiting: Vec<_> = schedules
+            .into_iter()
+            .map(|schedule| Waiting { id: schedule.id, scope_id: schedule.scope_id, rater: None })
+            .collect();
+        let failed = Arc::new(AtomicUsize::new(0));
+        let turn = {
+            let (this, progress, stop) = (self.clone(), progress.clone(), stop.clone());
+            let failed = failed.clone();
+            move |waiting: Waiting| {
+                let (this, progress, stop) = (this.clone(), progress.clone(), stop.clone());
+                let failed = failed.clone();
+                async move { this.reprocessing_turn(waiting, &progress, &stop, &failed).await }
+            }
+        };
+        let work = queue::work_off(waiting, self.settings.reprocessings_at_once, turn, || true);
+        let ended_early = self.within_grace(stop, work).await.unwrap_or_default();
+        Ok(Reprocessed { scheduled, failed: failed.load(Ordering::Relaxed) + ended_early })
+    }
+
+    async fn reprocessing_turn(
+        &self,
+        mut waiting: Waiting,
+        progress: &Progress,
+        stop: &CancellationToken,
+        failed: &AtomicUsize,
+    ) -> Turn<Waiting> {
+        if stop.is_cancelled() {
+            return Turn::Halt;
+        }
+        match self.reprocess(&mut waiting, progress, stop).await {
+            Ok(Progressed::More) => Turn::More(waiting),
+            Ok(Progressed::Done) => Turn::Done,
+            Err(error) => {
+                let Waiting { id, scope_id, .. } = &waiting;
+                error!(
+                    scope.id = %scope_id, error = %error,
+                    "Reprocessing {id} of scope `{scope_id}` does not go on, and is tried again: {error}"
+                );
+                failed.fetch_add(1, Ordering::Relaxed);
+                Turn::Done
+            }
+        }
+    }
+
+    async fn reprocess(
+        &self,
+        waiting: &mut Waiting,
+        progress: &Progress,
+        stop: &CancellationToken,
+    ) -> Result<Progressed, PeriodError> {
+        let Some(schedule) = reprocessing::get(&self.database, waiting.id).await? else {
+            return Ok(Progressed::Done);
+        };
+        let keys = &self.keys;
+        let name = LockName::reprocessing(
+            (schedule.id, &schedule.scope_id),
+            (schedule.start, schedule.end),
+            (&keys.collector, &keys.fetcher, &keys.scope_key),
+        );
+        let Some(mut lock) = self.locks.try_lock(&name).await? else {
+            debug!(
+                "Reprocessing {} of scope `{}` is being done by someone else",
+                schedule.id, schedule.scope_id
+            );
+            return Ok(Progressed::Done);
+        };
+        let result = self.reprocess_locked(waiting, &mut lock, progress, stop).await;
+        lock.release().await;
+        result
+    }
+
+    /// Rates periods again for the length of a turn.
+    async fn reprocess_locked(
+        &self,
+        waiting: &mut Waiting,
+        lock: &mut Lock,
+        progress: &Progress,
+        stop: &CancellationToken,
+    ) -> Result<Progressed, PeriodError> {
+        let begun = Instant::now();
+        let mut tries = 0;
+        loop {
+            let Some(schedule) = reprocessing::get(&self.database, waiting.id).await? else {
+                return Ok(Progressed::Done);
+            };
+            let Some(period) = self.next_to_reprocess(&schedule).await? else {
+                return Ok(Progressed::Done);
+            };
+            if stop.is_cancelled() || (begun.elapsed() >= TURN && tries == 0) {
+                return Ok(Progressed::More);
+            }
+            match self.reprocess_period(&schedule, period, lock, &mut waiting.rater).await {
+                Ok(points) => {
+                    tries = 0;
+                    progress.period_done(points);
+                    debug!(
+                        scope.id = %schedule.scope_id, %period, points,
+                        "Rated {points} data points of scope `{}` again in the period {period}",
+                        schedule.scope_id
+                    );
+                }
+                Err(error) if error.is_passing() && tries + 1 < TRIES => {
+                    tries += 1;
+                    pause_a_little(tries).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The next period of a schedule; `None` if there is none, or none yet.
+    async fn next_to_reprocess(
+        &self,
+        schedule: &Reprocessing,
+    ) -> Result<Option<Period>, PeriodError> {
+        let begin = match schedule.current {
+            Some(current) => self.settings.schedule.after(current),
+            None => schedule.start,
+        };
+        // The end is the begin of the last period, as in the reference.
+        if begin > schedule.end {
+            return Ok(None);
+        }
+        let scope_id = &schedule.scope_id;
+        let Some(state) = scopes::get(&self.database, scope_id, &self.keys).await? else {
+            warn!(
+                scope.id = %scope_id,
+                "Scope `{scope_id}` is scheduled for reprocessing ({}), but no scope of that name is rated here; delete the schedule, or correct it",
+                schedule.id
+            );
+            return Ok(None);
+        };
+        if !state.active || begin > state.last_processed {
+            debug!("Reprocessing {} of scope `{scope_id}` waits", schedule.id);
+            return Ok(None);
+        }
+        Ok(Some(Period::starting(begin, self.settings.schedule.period)))
+    }
+
+    async fn reprocess_period(
+        &self,
+        schedule: &Reprocessing,
+        period: Period,
+        lock: &mut Lock,
+        rater: &mut Option<ScopeRater>,
+    ) -> Result<usize, PeriodError> {
+        let frame = self.rated(&schedule.scope_id, period, rater).await?;
+        lock.check().await?;
+        let step = Step::Reprocess { schedule, keys: &self.keys, begin: period.begin };
+        self.storage.replace(&schedule.scope_id, &frame, &step).await?;
+        Ok(frame.len())
+    }
+}

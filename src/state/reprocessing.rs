@@ -1,0 +1,115 @@
+//! `storage_scope_reprocessing_schedule`: times of scopes that are to be rated
+//! again.
+//!
+//! A row names a scope by its identifier alone. `current_reprocess_time` is the
+//! begin of the last period that was done, null before the first one; a row
+//! whose current time has come to its end is finished, and stays on record. All
+//! dates are in UTC without zone.
+
+use chrono::{DateTime, Utc};
+use sea_orm::{ConnectionTrait, QueryResult};
+
+use super::{
+    Context, Database, StateError, Transaction, date_column, date_value, for_update, insert_row,
+    statement,
+};
+
+/// A row of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reprocessing {
+    /// Row number.
+    pub id: i64,
+    /// Identifier of the scope.
+    pub scope_id: String,
+    /// Begin of the first period.
+    pub start: DateTime<Utc>,
+    /// Last instant at which a period may begin.
+    pub end: DateTime<Utc>,
+    /// Begin of the last period that was done.
+    pub current: Option<DateTime<Utc>>,
+    /// Why.
+    pub reason: String,
+}
+
+const ACTION: &str = "read what is to be reprocessed";
+
+const COLUMNS: &str = "id, identifier, start_reprocess_time, end_reprocess_time, \
+     current_reprocess_time, reason";
+
+fn read_row(row: &QueryResult) -> Result<Reprocessing, StateError> {
+    let date = |name| -> Result<DateTime<Utc>, StateError> {
+        let date = date_column(row, name)?;
+        let value = "NULL".to_owned();
+        Ok(date.ok_or(StateError::BadValue { column: name, value })?.and_utc())
+    };
+    Ok(Reprocessing {
+        id: row.try_get::<i32>("", "id").to(ACTION)?.into(),
+        scope_id: row.try_get("", "identifier").to(ACTION)?,
+        start: date("start_reprocess_time")?,
+        end: date("end_reprocess_time")?,
+        current: date_column(row, "current_reprocess_time")?.map(|date| date.and_utc()),
+        reason: row.try_get("", "reason").to(ACTION)?,
+    })
+}
+
+/// The row with this number, which nobody else may change until the transaction
+/// ends.
+pub(super) async fn locked(
+    transaction: &Transaction,
+    id: i64,
+) -> Result<Option<Reprocessing>, StateError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM storage_scope_reprocessing_schedule WHERE id = ?{}",
+        for_update(transaction)
+    );
+    let row = transaction.query_one_raw(statement(transaction, &sql, [id.into()])).await;
+    row.to(ACTION)?.as_ref().map(read_row).transpose()
+}
+
+/// The row with this number.
+///
+/// # Errors
+/// A database that fails.
+pub async fn get(database: &Database, id: i64) -> Result<Option<Reprocessing>, StateError> {
+    let connection = database.connection();
+    let sql = format!("SELECT {COLUMNS} FROM storage_scope_reprocessing_schedule WHERE id = ?");
+    let row = connection.query_one_raw(statement(connection, &sql, [id.into()])).await;
+    row.to(ACTION)?.as_ref().map(read_row).transpose()
+}
+
+/// What is not finished yet, in the order in which it was scheduled.
+///
+/// # Errors
+/// A database that fails.
+pub async fn unfinished(database: &Database) -> Result<Vec<Reprocessing>, StateError> {
+    let connection = database.connection();
+    let sql = format!(
+        "SELECT {COLUMNS} FROM storage_scope_reprocessing_schedule \
+         WHERE current_reprocess_time IS NULL OR current_reprocess_time < end_reprocess_time \
+         ORDER BY id"
+    );
+    let rows = connection.query_all_raw(statement(connection, &sql, [])).await;
+    rows.to(ACTION)?.iter().map(read_row).collect()
+}
+
+/// Schedules that a scope is rated again, and gives the row number.
+///
+/// # Errors
+/// A database that fails.
+pub async fn schedule(
+    database: &Database,
+    scope_id: &str,
+    (start, end): (DateTime<Utc>, DateTime<Utc>),
+    reason: &str,
+) -> Result<i64, StateError> {
+    let connection = database.connection();
+    let sql = "INSERT INTO storage_scope_reprocessing_schedule \
+               (identifier, start_reprocess_time, end_reprocess_time, reason) VALUES (?, ?, ?, ?)";
+    let values = [
+        scope_id.into(),
+        date_value(connection, start.naive_utc()),
+        date_value(connection, end.naive_utc()),
+        reason.into(),
+    ];
+    insert_row(connection, sql, values).await.to("schedule reprocessing")
+}

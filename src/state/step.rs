@@ -1,0 +1,119 @@
+//! What a write of dataframes does to the state, in the same transaction.
+//!
+//! Every storage keeps in the state database what counts: the dataframes
+//! themselves, or where they are. So one transaction can make a period count and
+//! move its scope, and nobody sees, nor a kill leaves, the one without the other.
+//! It ends with nothing if the scope does not stand where it stood when the
+//! period was chosen, whoever moved it.
+
+use chrono::{DateTime, Utc};
+use sea_orm::ConnectionTrait;
+
+use super::{
+    Context, StateError, Transaction, date_value, for_update, periods,
+    reprocessing::{self, Reprocessing},
+    scopes::{self, ScopeKeys, ScopeState},
+    statement,
+};
+
+/// What happens to a scope beside the write of its dataframes.
+#[derive(Debug, Clone, Copy)]
+pub enum Step<'a> {
+    /// Its state stays as it is.
+    Stay {
+        /// The scope.
+        scope_id: &'a str,
+    },
+    /// The processor has rated the period after the last one.
+    Advance {
+        /// The scope.
+        scope_id: &'a str,
+        /// What tells it from others of that name.
+        keys: &'a ScopeKeys,
+        /// The row by which the period was chosen; `None` if there was none.
+        known: Option<&'a ScopeState>,
+        /// Begin of the period.
+        begin: DateTime<Utc>,
+        /// Length of the period, in seconds.
+        seconds: i64,
+        /// The present: activation date of a scope that is new.
+        now: DateTime<Utc>,
+    },
+    /// Someone sends it back; it is rated again from the period after `last`.
+    Reset {
+        /// Its row.
+        scope: &'a ScopeState,
+        /// Begin of the last period that stays.
+        last: DateTime<Utc>,
+    },
+    /// The period that begins at `begin` is rated again.
+    Reprocess {
+        /// What is being done.
+        schedule: &'a Reprocessing,
+        /// What tells its scope from others of that name.
+        keys: &'a ScopeKeys,
+        /// Begin of the period.
+        begin: DateTime<Utc>,
+    },
+}
+
+impl Step<'_> {
+    /// Sees to it that the step can be taken, and that nobody else takes one with
+    /// this scope before the transaction ends.
+    pub(crate) async fn check(&self, transaction: &Transaction) -> Result<(), StateError> {
+        match self {
+            Self::Stay { scope_id } => scopes::lock(transaction, scope_id).await,
+            Self::Advance { scope_id, keys, known, seconds, .. } => {
+                let lock = for_update(transaction);
+                let present = match known {
+                    Some(known) => scopes::locked(transaction, known.id).await?,
+                    None => scopes::find(transaction, scope_id, keys, lock).await?,
+                };
+                let stands = |state: Option<&ScopeState>| state.map(|s| (s.id, s.last_processed));
+                if stands(present.as_ref()) != stands(*known) {
+                    return Err(StateError::Moved((*scope_id).to_owned()));
+                }
+                periods::verify(transaction, keys, *seconds).await
+            }
+            Self::Reset { scope, .. } => match scopes::locked(transaction, scope.id).await? {
+                Some(_) => Ok(()),
+                None => Err(StateError::Moved(scope.identifier.clone())),
+            },
+            Self::Reprocess { schedule, keys, begin } => {
+                let (scope_id, lock) = (&schedule.scope_id, for_update(transaction));
+                let scope = scopes::find(transaction, scope_id, keys, lock).await?;
+                // What is not rated yet, or not any more, is the processor's.
+                if scope.is_none_or(|scope| scope.last_processed < *begin) {
+                    return Err(StateError::Moved(scope_id.clone()));
+                }
+                let present = reprocessing::locked(transaction, schedule.id).await?;
+                if present.is_none_or(|present| present.current != schedule.current) {
+                    let scope_id = schedule.scope_id.clone();
+                    return Err(StateError::Rescheduled { id: schedule.id, scope_id });
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes the step, after a [`Self::check`] of its own.
+    pub(crate) async fn take(&self, transaction: &Transaction) -> Result<(), StateError> {
+        self.check(transaction).await?;
+        match self {
+            Self::Stay { .. } => Ok(()),
+            Self::Advance { scope_id, keys, known, begin, now, .. } => match known {
+                Some(known) => scopes::move_to(transaction, known.id, *begin).await,
+                None => scopes::add(transaction, scope_id, keys, *begin, *now).await,
+            },
+            Self::Reset { scope, last } => scopes::move_to(transaction, scope.id, *last).await,
+            Self::Reprocess { schedule, begin, .. } => {
+                let sql = "UPDATE storage_scope_reprocessing_schedule \
+                           SET current_reprocess_time = ? WHERE id = ?";
+                let values = [date_value(transaction, begin.naive_utc()), schedule.id.into()];
+                let update = statement(transaction, sql, values);
+                transaction.execute_raw(update).await.to("note how far reprocessing is")?;
+                Ok(())
+            }
+        }
+    }
+}
