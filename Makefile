@@ -1,10 +1,12 @@
 # What one does with a checkout; `make` alone lists it.
 PEERS := $(abspath $(or $(CARGO_TARGET_DIR),target))/peers
 
+WITH_SERVERS := scripts/with-servers mariadb postgresql redis etcd --
+
 # cargo shares the cores out itself; make's job server is not for it.
 unexport MAKEFLAGS
 
-.PHONY: help build test bench lint quickstart clean
+.PHONY: help build test torture bench lint quickstart clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' Makefile | expand -t 14
@@ -16,8 +18,16 @@ test: export RATEKITTY_PEERS := $(PEERS)
 test: export PATH := $(PATH):$(PEERS)/prometheus/usr/bin
 test: export TZ := UTC
 test: ## Run the tests, against real programs
-	@scripts/get-peer prometheus cloudkitty-sdist cargo-nextest > /dev/null
-	cargo nextest run --locked
+	@scripts/get-peer prometheus cloudkitty-sdist cloudkitty-venv cargo-nextest > /dev/null
+	RATEKITTY_CLOUDKITTY="$$(scripts/get-peer cloudkitty-venv | cut -d= -f2)" \
+	  $(WITH_SERVERS) cargo nextest run --locked
+
+torture: export RATEKITTY_PEERS := $(PEERS)
+torture: export TZ := UTC
+torture: export RATEKITTY_TORTURE_KILLS ?= 210
+torture: ## Kill processors at random for minutes, and compare what they rated
+	@scripts/get-peer cloudkitty-sdist cargo-nextest > /dev/null
+	$(WITH_SERVERS) cargo nextest run --locked --profile torture --no-capture torture::
 
 bench: export PATH := $(PATH):$(PEERS)/prometheus/usr/bin
 bench: ## Measure collecting, rating and storing

@@ -62,14 +62,18 @@ pub enum ClientError {
     Build(#[source] reqwest::Error),
 }
 
+/// Says which library gives TLS its cryptography: to be called before anything
+/// makes a client. The first call decides, later ones find it decided.
+pub(crate) fn choose_cryptography() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// Builds a client.
 ///
 /// # Errors
 /// Certificate authorities that cannot be read.
 pub fn client(settings: &ClientSettings) -> Result<reqwest::Client, ClientError> {
-    // Both libraries that could give TLS its cryptography are possible; the
-    // first call decides, later ones find it decided.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    choose_cryptography();
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("ratekitty/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(10))

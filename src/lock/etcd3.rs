@@ -71,6 +71,7 @@ pub(super) struct EtcdLocks {
 
 impl EtcdLocks {
     pub fn new(place: &Place) -> Result<Self, String> {
+        crate::http::choose_cryptography();
         place.allow(&KNOWN, &[])?;
         let seconds = place.number("lock_timeout")?.or(place.number("timeout")?);
         let lifetime = seconds.unwrap_or(LIFETIME);

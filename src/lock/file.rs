@@ -57,6 +57,13 @@ impl FileLocks {
 
 #[async_trait]
 impl Driver for FileLocks {
+    // Several paths may lead to one folder, which has to be there to be known.
+    fn key(&self, _: &str, name: &LockName) -> String {
+        let _ = fs::create_dir_all(&self.folder);
+        let folder = self.folder.canonicalize().unwrap_or_else(|_| self.folder.clone());
+        format!("file {}", folder.join(name.digest()).display())
+    }
+
     async fn take(&self, name: &LockName) -> Result<Option<Box<dyn Held>>, String> {
         Ok(self.try_take(name)?.map(|held| Box::new(held) as _))
     }

@@ -118,9 +118,10 @@ impl LockName {
 /// How locks of one kind are taken.
 #[async_trait]
 trait Driver: Send + Sync {
-    /// What the place knows a lock by: two names of one key are one lock.
-    fn key(&self, name: &LockName) -> String {
-        name.digest.clone()
+    /// What tells a lock from all others, among those at `place`: two names of
+    /// one key are one lock.
+    fn key(&self, place: &str, name: &LockName) -> String {
+        format!("{place} {}", name.digest)
     }
 
     /// Takes a lock that no other task of this process holds.
@@ -147,7 +148,7 @@ struct Claim(String);
 impl Claim {
     fn new(key: String) -> Option<Self> {
         let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
-        claimed.get_or_insert_default().insert(key.clone()).then_some(Self(key))
+        claimed.get_or_insert_default().insert(key.clone()).then(|| Self(key))
     }
 }
 
@@ -203,7 +204,7 @@ impl Coordinator {
     /// # Errors
     /// A place that does not answer, or refuses.
     pub async fn try_lock(&self, name: &LockName) -> Result<Option<Lock>, LockError> {
-        let Some(claim) = Claim::new(format!("{} {}", self.place, self.driver.key(name))) else {
+        let Some(claim) = Claim::new(self.driver.key(&self.place, name)) else {
             return Ok(None);
         };
         let held = self

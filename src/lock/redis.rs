@@ -103,6 +103,7 @@ pub(super) struct RedisLocks {
 
 impl RedisLocks {
     pub fn new(place: &Place) -> Result<Self, String> {
+        crate::http::choose_cryptography();
         place.allow(&KNOWN, &IGNORED)?;
         let timeout = place.number("timeout")?;
         let lifetime = place.number("lock_timeout")?.or(timeout).unwrap_or(LIFETIME);

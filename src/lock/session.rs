@@ -54,8 +54,8 @@ impl<S: Server> SessionLocks<S> {
 
 #[async_trait]
 impl<S: Server> Driver for SessionLocks<S> {
-    fn key(&self, name: &LockName) -> String {
-        self.0.server.key(name)
+    fn key(&self, place: &str, name: &LockName) -> String {
+        format!("{place} {}", self.0.server.key(name))
     }
 
     async fn take(&self, name: &LockName) -> Result<Option<Box<dyn Held>>, String> {

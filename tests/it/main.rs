@@ -8,8 +8,10 @@
     reason = "a test fails by panicking"
 )]
 
+mod databases;
 mod faults;
 mod layering;
+mod locks;
 mod loki;
 mod parity;
 mod pipeline;

@@ -5,6 +5,7 @@ mod app;
 pub mod databases;
 pub mod fake_loki;
 mod prometheus;
+pub mod servers;
 
 pub use app::TestApp;
 pub use databases::Db;

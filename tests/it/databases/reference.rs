@@ -1,0 +1,214 @@
+//! Our tables and the reference's: each program on what the other made.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use ratekitty::state::{
+    Database,
+    schema::{self, Condition, MODULES, Upgrade},
+};
+use sea_orm::ConnectionTrait;
+
+use super::{open, rows, texts};
+use crate::support::{Db, set_up};
+
+/// Runs a program of the reference with its state in the database at `url`.
+fn reference(dir: &Path, url: &str, program: &str, arguments: &[&str]) -> Output {
+    let file = dir.join("reference.conf");
+    let text = format!(
+        "[database]\nconnection = {url}\n[storage]\nbackend = loki\n\
+         [storage_loki]\nurl = http://127.0.0.1:1/loki/api/v1\n\
+         [collect]\ncollector = prometheus\n[fetcher]\nbackend = prometheus\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let program = PathBuf::from(set_up("RATEKITTY_CLOUDKITTY")).join("bin").join(program);
+    let mut command = Command::new(program);
+    command.arg("--config-file").arg(&file).args(arguments).env("PYTHONWARNINGS", "ignore");
+    command.output().unwrap()
+}
+
+/// Makes or upgrades the reference's tables; what its migrations ran.
+fn migrate(dir: &Path, url: &str) -> Vec<String> {
+    let mut ran = Vec::new();
+    for (program, arguments) in
+        [("cloudkitty-dbsync", &["upgrade"][..]), ("cloudkitty-storage-init", &[])]
+    {
+        let output = reference(dir, url, program, arguments);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{text}");
+        ran.extend(text.lines().filter(|line| line.contains("Running")).map(str::to_owned));
+    }
+    ran
+}
+
+/// How MariaDB shows all tables, those of ours or those of the reference.
+async fn shown(database: &Database, ours: bool) -> Vec<String> {
+    let mut shown = Vec::new();
+    let like = if ours { "LIKE" } else { "NOT LIKE" };
+    let tables = format!(
+        "SELECT table_name FROM information_schema.tables \
+         WHERE table_schema = DATABASE() AND table_name {like} 'ratekitty%' ORDER BY table_name"
+    );
+    for table in texts(database, &tables).await {
+        let row = &rows(database, &format!("SHOW CREATE TABLE {table}")).await[0];
+        let text: String = row.try_get_by_index(1).unwrap();
+        // How many rows there were is no part of the table; and the order of keys
+        // is another with each run of the reference.
+        let text = regex::Regex::new(" AUTO_INCREMENT=\\d+").unwrap().replace(&text, "");
+        let lines = text.lines().map(|line| line.trim_end_matches(','));
+        let (mut keys, columns): (Vec<_>, Vec<_>) =
+            lines.partition(|line| line.contains("KEY `") || line.contains("CONSTRAINT"));
+        keys.sort_unstable();
+        shown.push(columns.into_iter().chain(keys).collect::<Vec<_>>().join("\n"));
+    }
+    shown
+}
+
+#[tokio::test]
+async fn tables_are_those_that_the_reference_makes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (theirs_url, ours_url) =
+        (Db::Mariadb.create().await.unwrap(), Db::Mariadb.create().await.unwrap());
+    let (theirs, ours) = (open(&theirs_url).await, open(&ours_url).await);
+    assert!(migrate(dir.path(), &theirs_url).len() > 10);
+    assert_eq!(schema::condition(&ours).await.unwrap(), Condition::Empty);
+    assert_eq!(schema::upgrade(&ours).await.unwrap(), Upgrade::Created);
+    assert_eq!(schema::upgrade(&ours).await.unwrap(), Upgrade::UpToDate);
+    let expected = shown(&theirs, false).await;
+    assert_eq!(expected.len(), 15);
+    assert_eq!(shown(&ours, false).await, expected);
+    // The reference finds nothing to do, and its tools say so.
+    assert_eq!(migrate(dir.path(), &ours_url), Vec::<String>::new());
+    assert_eq!(shown(&ours, false).await, expected);
+    for module in &MODULES[..3] {
+        let version = reference(
+            dir.path(),
+            &ours_url,
+            "cloudkitty-dbsync",
+            &["version", "--module", module.name],
+        );
+        let text = String::from_utf8_lossy(&version.stdout).into_owned();
+        assert!(text.contains(&format!("{} (head)", module.revision)), "{text}");
+    }
+
+    // On what the reference made, nothing of its own changes.
+    assert_eq!(schema::condition(&theirs).await.unwrap(), Condition::Reference);
+    let error = schema::check(&theirs).await.unwrap_err().to_string();
+    assert!(error.contains("dbsync upgrade"), "{error}");
+    schema::upgrade(&theirs).await.unwrap();
+    schema::check(&theirs).await.unwrap();
+    assert_eq!(shown(&theirs, false).await, expected);
+    assert_eq!(shown(&theirs, true).await, shown(&ours, true).await);
+    assert_eq!(migrate(dir.path(), &theirs_url), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn postgresql_has_the_columns_of_mariadb() {
+    let (mariadb, postgresql) = (
+        open(&Db::Mariadb.create().await.unwrap()).await,
+        open(&Db::Postgresql.create().await.unwrap()).await,
+    );
+    schema::upgrade(&mariadb).await.unwrap();
+    schema::upgrade(&postgresql).await.unwrap();
+    let mariadb = columns(&mariadb, "DATABASE()", "CHAR").await;
+    let postgresql = columns(&postgresql, "current_schema()", "TEXT").await;
+    assert!(mariadb.len() > 120, "{}", mariadb.len());
+    assert_eq!(mariadb, postgresql);
+}
+
+/// Every column in its place: name, type, whether it may be null, lengths.
+async fn columns(database: &Database, schema: &str, text: &str) -> Vec<String> {
+    let sql = format!(
+        "SELECT CAST(table_name AS {text}), CAST(column_name AS {text}), \
+         CAST(data_type AS {text}), CAST(is_nullable AS {text}), \
+         CAST(character_maximum_length AS {text}), CAST(numeric_precision AS {text}), \
+         CAST(numeric_scale AS {text}) FROM information_schema.columns \
+         WHERE table_schema = {schema} ORDER BY table_name, ordinal_position"
+    );
+    let rows = rows(database, &sql).await;
+    let read = |row: &sea_orm::QueryResult| {
+        let at = |index| row.try_get_by_index::<Option<String>>(index).unwrap().unwrap_or_default();
+        let kind = match at(2).as_str() {
+            "varchar" | "character varying" => format!("varchar({})", at(4)),
+            "char" | "character" => format!("char({})", at(4)),
+            "decimal" | "numeric" => format!("decimal({}, {})", at(5), at(6)),
+            "int" | "integer" => "int".to_owned(),
+            "datetime" | "timestamp without time zone" => "date".to_owned(),
+            "tinyint" | "boolean" => "boolean".to_owned(),
+            "blob" | "bytea" => "bytes".to_owned(),
+            "enum" | "USER-DEFINED" => "enum".to_owned(),
+            "longtext" => "text".to_owned(),
+            other => other.to_owned(),
+        };
+        format!("{}.{} {kind} {}", at(0), at(1), at(3))
+    };
+    let mut columns: Vec<_> = rows.iter().map(read).collect();
+    columns.sort();
+    columns
+}
+
+#[tokio::test]
+async fn other_revisions_stop_the_start() {
+    for db in Db::SERVERS {
+        let database = open(&db.create().await.unwrap()).await;
+        schema::upgrade(&database).await.unwrap();
+        for module in MODULES {
+            let set =
+                |revision: &str| format!("UPDATE {} SET version_num = '{revision}'", module.table);
+            database.connection().execute_unprepared(&set("older")).await.unwrap();
+            for error in [
+                schema::check(&database).await.unwrap_err(),
+                schema::upgrade(&database).await.unwrap_err(),
+            ] {
+                let error = error.to_string();
+                assert!(error.contains(module.table) && error.contains("older"), "{error}");
+                assert!(error.contains("cloudkitty-dbsync upgrade"), "{error}");
+            }
+            database.connection().execute_unprepared(&set(module.revision)).await.unwrap();
+        }
+        database
+            .connection()
+            .execute_unprepared("UPDATE ratekitty_schema SET version = 99")
+            .await
+            .unwrap();
+        let error = schema::upgrade(&database).await.unwrap_err().to_string();
+        assert!(error.contains("version 99"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn several_may_make_the_tables_at_once() {
+    for db in Db::SERVERS {
+        let url = db.create().await.unwrap();
+        let upgrades = (0..5).map(|_| {
+            let url = url.clone();
+            async move { schema::upgrade(&open(&url).await).await }
+        });
+        let results = futures::future::join_all(upgrades).await;
+        for result in results {
+            result.unwrap();
+        }
+        schema::check(&open(&url).await).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn tables_that_were_begun_are_finished() {
+    // MariaDB keeps what a broken upgrade made.
+    let database = open(&Db::Mariadb.create().await.unwrap()).await;
+    schema::upgrade(&database).await.unwrap();
+    let complete = shown(&database, true).await;
+    for sql in [
+        "DELETE FROM ratekitty_schema",
+        "DROP TABLE ratekitty_superseded",
+        "DROP TABLE ratekitty_points",
+        "DROP INDEX ratekitty_streams_scope ON ratekitty_streams",
+    ] {
+        database.connection().execute_unprepared(sql).await.unwrap();
+    }
+    assert!(schema::check(&database).await.is_err());
+    schema::upgrade(&database).await.unwrap();
+    assert_eq!(shown(&database, true).await, complete);
+}
