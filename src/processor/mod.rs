@@ -449,6 +449,7 @@ impl Pipeline {
     }
 
     async fn run_cycles(self: &Arc<Self>, stop: &CancellationToken) {
+        let mut failures = 0;
         while !stop.is_cancelled() {
             let progress = Arc::new(Progress::quiet());
             let pause = match self.cycle(&progress, stop, Some(LONG_CYCLE)).await {
@@ -463,7 +464,8 @@ impl Pipeline {
                         outcome.failed,
                         outcome.busy
                     );
-                    self.pause(&outcome)
+                    failures = if outcome.failed > 0 { failures + 1 } else { 0 };
+                    self.pause(&outcome, failures)
                 }
                 Err(error) => {
                     error!(error = %error, "Cannot begin a cycle, trying again: {error}");
@@ -478,16 +480,20 @@ impl Pipeline {
     }
 
     /// Time until the next period of some scope is due, but no longer than a
-    /// period, so that new scopes are found; failed ones, and those of others, who
-    /// may die, are tried again sooner.
-    fn pause(&self, outcome: &Outcome) -> Duration {
+    /// period, so that new scopes are found; those of others, who may die, are
+    /// tried again sooner, and those that failed at first soon and then, when
+    /// cycles keep failing, once a minute.
+    fn pause(&self, outcome: &Outcome, failures: u32) -> Duration {
         if outcome.unfinished {
             return Duration::ZERO;
         }
         let now = self.clock.now();
         let longest = Duration::from_secs(self.settings.schedule.period.into());
         let wait = outcome.next_due.map_or(longest, |due| (due - now).to_std().unwrap_or_default());
-        let longest = if outcome.failed > 0 { longest.min(RETRY_PAUSE * 6) } else { longest };
+        let longest = match outcome.failed {
+            0 => longest,
+            _ => longest.min(RETRY_PAUSE * failures.clamp(1, 6)),
+        };
         let longest = if outcome.busy > 0 { longest.min(RETRY_PAUSE) } else { longest };
         wait.clamp(Duration::from_secs(1), longest.max(Duration::from_secs(1)))
     }

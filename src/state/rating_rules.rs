@@ -228,9 +228,9 @@ pub async fn load(connection: &impl ConnectionTrait) -> Result<HashmapRows, Stat
             name: row.try_get("", "name").to(ACTION)?,
         });
     }
-    let cost = as_text(connection, "cost");
+    let (cost, map_type) = (as_text(connection, "cost"), as_text(connection, "map_type"));
     let sql = format!(
-        "SELECT id, mapping_id, value, {cost} AS cost, map_type, service_id, field_id, group_id, \
+        "SELECT id, mapping_id, value, {cost} AS cost, {map_type} AS map_type, service_id, field_id, group_id, \
          tenant_id, name, start, \"end\", description, created_by \
          FROM hashmap_mappings WHERE deleted IS NULL ORDER BY id"
     );
@@ -257,8 +257,8 @@ pub async fn load(connection: &impl ConnectionTrait) -> Result<HashmapRows, Stat
     }
     let level = as_text(connection, "level");
     let sql = format!(
-        "SELECT id, threshold_id, {level} AS level, {cost} AS cost, map_type, service_id, \
-         field_id, group_id, tenant_id FROM hashmap_thresholds ORDER BY id"
+        "SELECT id, threshold_id, {level} AS level, {cost} AS cost, {map_type} AS map_type, \
+         service_id, field_id, group_id, tenant_id FROM hashmap_thresholds ORDER BY id"
     );
     for row in rows(connection, &sql).await? {
         all.thresholds.push(ThresholdRow {
@@ -359,10 +359,13 @@ pub async fn add_mapping(
     now: NaiveDateTime,
 ) -> Result<i32, StateError> {
     let cost = decimal_placeholder(connection);
+    // A word of ours in the statement becomes whatever type the column has:
+    // PostgreSQL takes no text parameter for its enumeration.
+    let kind = mapping.kind.as_str();
     let sql = format!(
         "INSERT INTO hashmap_mappings (mapping_id, value, cost, map_type, service_id, \
          field_id, group_id, tenant_id, name, created_at, start, \"end\", description, \
-         created_by) VALUES (?, ?, {cost}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+         created_by) VALUES (?, ?, {cost}, '{kind}', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     );
     let [service, field] = parent_values(mapping.parent);
     let values = vec![
@@ -370,7 +373,6 @@ pub async fn add_mapping(
         mapping.value.clone().into(),
         // As many decimals as the reference's NUMERIC(40, 28) shows.
         mapping.cost.quantize(28).to_plain_string().into(),
-        mapping.kind.as_str().into(),
         service,
         field,
         mapping.group.into(),
@@ -394,16 +396,16 @@ pub async fn add_threshold(
     threshold: &ThresholdRow,
 ) -> Result<i32, StateError> {
     let number = decimal_placeholder(connection);
+    let kind = threshold.kind.as_str();
     let sql = format!(
         "INSERT INTO hashmap_thresholds (threshold_id, level, cost, map_type, service_id, \
-         field_id, group_id, tenant_id) VALUES (?, {number}, {number}, ?, ?, ?, ?, ?)"
+         field_id, group_id, tenant_id) VALUES (?, {number}, {number}, '{kind}', ?, ?, ?, ?)"
     );
     let [service, field] = parent_values(threshold.parent);
     let values = vec![
         threshold.threshold_id.as_str().into(),
         threshold.level.quantize(8).to_plain_string().into(),
         threshold.cost.quantize(28).to_plain_string().into(),
-        threshold.kind.as_str().into(),
         service,
         field,
         threshold.group.into(),

@@ -16,6 +16,7 @@ mod loki;
 mod parity;
 mod pipeline;
 mod pricelist;
+mod processors;
 mod program;
 mod storage;
 mod support;

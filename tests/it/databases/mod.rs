@@ -1,7 +1,7 @@
 //! State databases: tables, refusals, and databases that go away.
 
 mod reference;
-mod refusals;
+pub mod refusals;
 mod scopes;
 
 use ratekitty::{
@@ -36,7 +36,7 @@ async fn rows(database: &Database, sql: &str) -> Vec<QueryResult> {
 }
 
 /// One text of each row.
-async fn texts(database: &Database, sql: &str) -> Vec<String> {
+pub async fn texts(database: &Database, sql: &str) -> Vec<String> {
     let rows = rows(database, sql).await;
     rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
 }

@@ -159,6 +159,11 @@ impl TestApp {
         Coordinator::new(self.config.orchestrator.coordination_url.expose_secret()).unwrap()
     }
 
+    /// Gives it another metrics file.
+    pub fn set_metrics(&mut self, metrics: &str) {
+        std::fs::write(&self.config.collect.metrics_conf, metrics).unwrap();
+    }
+
     /// Rates everything that is due.
     pub async fn rate(&self) -> Outcome {
         let stop = CancellationToken::new();

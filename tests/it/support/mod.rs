@@ -2,12 +2,14 @@
 //! API without a socket, and real programs.
 
 mod app;
+pub mod cloud;
 pub mod databases;
 pub mod fake_loki;
 mod prometheus;
 pub mod servers;
 
 pub use app::TestApp;
+pub use cloud::Cloud;
 pub use databases::Db;
 pub use fake_loki::FakeLoki;
 pub use prometheus::Prometheus;
