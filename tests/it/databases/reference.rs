@@ -5,14 +5,21 @@ use std::{
     process::{Command, Output},
 };
 
+use chrono::{DateTime, Utc};
 use ratekitty::state::{
-    Database,
+    Database, reprocessing,
     schema::{self, Condition, MODULES, Upgrade},
+    scopes::{self, ScopeKeys},
 };
 use sea_orm::ConnectionTrait;
+use serde_json::{Value, json};
 
 use super::{open, rows, texts};
-use crate::support::{Db, set_up};
+use crate::{
+    fixture,
+    processors::set_price,
+    support::{Db, set_up},
+};
 
 /// Runs a program of the reference with its state in the database at `url`.
 fn reference(dir: &Path, url: &str, program: &str, arguments: &[&str]) -> Output {
@@ -51,12 +58,13 @@ async fn shown(database: &Database, ours: bool) -> Vec<String> {
         "SELECT table_name FROM information_schema.tables \
          WHERE table_schema = DATABASE() AND table_name {like} 'ratekitty%' ORDER BY table_name"
     );
+    let rows_before = regex::Regex::new(" AUTO_INCREMENT=\\d+").unwrap();
     for table in texts(database, &tables).await {
         let row = &rows(database, &format!("SHOW CREATE TABLE {table}")).await[0];
         let text: String = row.try_get_by_index(1).unwrap();
         // How many rows there were is no part of the table; and the order of keys
         // is another with each run of the reference.
-        let text = regex::Regex::new(" AUTO_INCREMENT=\\d+").unwrap().replace(&text, "");
+        let text = rows_before.replace(&text, "");
         let lines = text.lines().map(|line| line.trim_end_matches(','));
         let (mut keys, columns): (Vec<_>, Vec<_>) =
             lines.partition(|line| line.contains("KEY `") || line.contains("CONSTRAINT"));
@@ -211,4 +219,51 @@ async fn tables_that_were_begun_are_finished() {
     assert!(schema::check(&database).await.is_err());
     schema::upgrade(&database).await.unwrap();
     assert_eq!(shown(&database, true).await, complete);
+}
+
+#[tokio::test]
+async fn the_reference_uses_the_state_that_we_keep() {
+    let url = Db::Mariadb.create().await.unwrap();
+    let database = open(&url).await;
+    schema::upgrade(&database).await.unwrap();
+    let keys = ScopeKeys {
+        scope_key: "project_id".into(),
+        fetcher: "prometheus".into(),
+        collector: "prometheus".into(),
+    };
+    let last = "2026-11-01T05:00:00Z".parse().unwrap();
+    for scope in ["p1", "p2"] {
+        scopes::add(database.connection(), scope, &keys, last, last).await.unwrap();
+    }
+    reprocessing::schedule(&database, "p2", (last, last), "because é").await.unwrap();
+    set_price(&database, 3).await;
+    let dir = tempfile::tempdir().unwrap();
+    // Writes the configuration file.
+    reference(dir.path(), &url, "cloudkitty-dbsync", &["version", "--module", "cloudkitty"]);
+    let python = PathBuf::from(set_up("RATEKITTY_CLOUDKITTY")).join("bin/python");
+    let output = Command::new(python)
+        .arg(fixture("state/reference.py"))
+        .arg(dir.path().join("reference.conf"))
+        .output()
+        .unwrap();
+    let seen: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    let expected = json!({
+        "last": "2026-11-01T05:00:00+00:00",
+        "active": true,
+        "scopes": ["p1", "p2"],
+        "schedules": [["p2", "2026-11-01T05:00:00", "because é"]],
+        "modules": {"hashmap": true, "pyscripts": false},
+        "rules": [["3.0000000000000000000000000000", "flat"]],
+    });
+    assert_eq!(seen, expected);
+    // And we read what it wrote.
+    let state = scopes::get(&database, "p1", &keys).await.unwrap().unwrap();
+    assert_eq!(state.last_processed, "2026-11-02T03:00:00Z".parse::<DateTime<Utc>>().unwrap());
+    assert!(!state.active && state.toggled > last.naive_utc());
+    let schedules = reprocessing::unfinished(&database).await.unwrap();
+    let [ours, theirs] = schedules.as_slice() else { panic!("{schedules:?}") };
+    assert_eq!((&*ours.reason, &*theirs.reason), ("because é", "Python"));
+    assert_eq!(theirs.start, "2026-11-01T05:00:00Z".parse::<DateTime<Utc>>().unwrap());
+    assert_eq!(theirs.current, None);
 }

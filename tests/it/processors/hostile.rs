@@ -10,7 +10,7 @@ use ratekitty::{
 use super::{HOUR, clock, hours_ago, set_up, unit_prices};
 use crate::{
     databases::refusals::mariadb,
-    support::{Cloud, Db, TestApp, cloud::METRICS, databases::execute},
+    support::{Cloud, Db, TestApp, cloud::METRICS, databases::execute, set_up as set_up_variable},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,6 +30,49 @@ async fn a_clock_that_jumps_back_changes_nothing() {
     assert_eq!(app.rate().await.failed, 0);
     assert_eq!(cloud.asked().len(), before.len() + 2);
     assert!(cloud.asked().values().all(|times| *times == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_is_lost_in_the_middle_stops_the_scope() {
+    let cloud = Cloud::start(1, 1).await;
+    cloud.set_delay(Duration::from_millis(400));
+    let redis = set_up_variable("RATEKITTY_TEST_REDIS");
+    let namespace = format!("n{:x}", rand::random::<u64>());
+    let conf = format!("{}wait_periods = 1\n", cloud.conf());
+    let mut app = TestApp::new("2026-11-01T02:00:00Z", &conf, METRICS).await;
+    let url = format!("{redis}?namespace={namespace}");
+    app.config.orchestrator.coordination_url = url.into();
+    let client = redis::Client::open(redis).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let lose = async {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        let keys: Vec<String> = redis::cmd("KEYS")
+            .arg(format!("{namespace}_*_lock"))
+            .query_async(&mut connection)
+            .await
+            .unwrap();
+        assert_eq!(keys.len(), 1);
+        let _: () = redis::cmd("DEL").arg(&keys).query_async(&mut connection).await.unwrap();
+    };
+    let (outcome, ()) = tokio::join!(app.rate(), lose);
+    assert_eq!(outcome.failed, 1);
+    let begin = 1_793_491_200;
+    assert!(unit_prices(&*app.storage, (begin, begin + 9 * HOUR)).await.is_empty());
+    let states = scopes::overview(&app.database, app.pipeline().keys()).await.unwrap();
+    assert!(states.is_empty(), "{states:?}");
+    assert_eq!(app.rate().await.failed, 0);
+    assert_eq!(unit_prices(&*app.storage, (begin, begin + 9 * HOUR)).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn locks_that_cannot_be_had_stop_a_cycle_once() {
+    let cloud = Cloud::start(50, 1).await;
+    let conf = format!("{}wait_periods = 1\n", cloud.conf());
+    let mut app = TestApp::new("2026-11-01T02:00:00Z", &conf, METRICS).await;
+    app.config.orchestrator.coordination_url = "redis://127.0.0.1:1".to_owned().into();
+    let outcome = app.rate().await;
+    assert!((1..=8).contains(&outcome.failed), "{outcome:?}: one try a worker, not one a scope");
+    assert!(cloud.asked().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

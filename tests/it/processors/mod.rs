@@ -34,7 +34,7 @@ async fn set_up(dir: &Path, name: &str, text: &str) -> (Config, Database) {
 }
 
 /// Gives instances a price.
-async fn set_price(database: &Database, price: i64) {
+pub async fn set_price(database: &Database, price: i64) {
     let connection = database.connection();
     let hashmap = ModuleState { name: "hashmap".into(), enabled: true, priority: 1 };
     let update = format!("UPDATE hashmap_mappings SET cost = '{price}'");
