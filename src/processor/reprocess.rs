@@ -248,7 +248,8 @@ impl Pipeline {
     ) -> Result<usize, PeriodError> {
         let frame = self.rated(&schedule.scope_id, period, rater).await?;
         lock.check().await?;
-        let step = Step::Reprocess { schedule, keys: &self.keys, begin: period.begin };
+        let (begin, seconds) = (period.begin, period.seconds());
+        let step = Step::Reprocess { schedule, keys: &self.keys, begin, seconds };
         self.storage.replace(&schedule.scope_id, &frame, &step).await?;
         Ok(frame.len())
     }

@@ -54,6 +54,8 @@ pub enum Step<'a> {
         keys: &'a ScopeKeys,
         /// Begin of the period.
         begin: DateTime<Utc>,
+        /// Length of the period, in seconds.
+        seconds: i64,
     },
 }
 
@@ -79,7 +81,7 @@ impl Step<'_> {
                 Some(_) => Ok(()),
                 None => Err(StateError::Moved(scope.identifier.clone())),
             },
-            Self::Reprocess { schedule, keys, begin } => {
+            Self::Reprocess { schedule, keys, begin, seconds } => {
                 let (scope_id, lock) = (&schedule.scope_id, for_update(transaction));
                 let scope = scopes::find(transaction, scope_id, keys, lock).await?;
                 // What is not rated yet, or not any more, is the processor's.
@@ -91,7 +93,7 @@ impl Step<'_> {
                     let scope_id = schedule.scope_id.clone();
                     return Err(StateError::Rescheduled { id: schedule.id, scope_id });
                 }
-                Ok(())
+                periods::verify(transaction, keys, *seconds).await
             }
         }
     }

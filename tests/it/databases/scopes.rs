@@ -92,6 +92,41 @@ async fn activation_is_dated_when_it_changes() {
 }
 
 #[tokio::test]
+async fn the_api_lists_scopes_of_every_database() {
+    let keys = keys("project_id");
+    let stamp = at("2026-11-01T01:00:00Z");
+    for db in Db::ALL {
+        let app = TestApp::on(db, "2026-11-01T00:00:00Z", "", "").await;
+        for scope in ["p1", "p2", "p3", "it's \"é\""] {
+            scopes::add(app.database.connection(), scope, &keys, stamp, stamp).await.unwrap();
+        }
+        scopes::set_active(&app.database, "p2", &keys, false, stamp).await.unwrap();
+        let found = |path: &'static str| {
+            let app = &app;
+            async move {
+                let answer = app.get(path).await;
+                assert_eq!(answer.status, 200, "{db:?} {path}: {}", answer.text);
+                let results = answer.json()["results"].as_array().unwrap().clone();
+                let names: Vec<_> =
+                    results.iter().map(|r| r["scope_id"].as_str().unwrap().to_owned()).collect();
+                names
+            }
+        };
+        assert_eq!(found("/v2/scope?active=1").await, ["p1", "p3", "it's \"é\""]);
+        assert_eq!(found("/v2/scope?active=0").await, ["p2"]);
+        assert_eq!(found("/v2/scope?active=1&limit=1&offset=1").await, ["p3"]);
+        assert_eq!(found("/v2/scope?scope_id=it%27s%20%22%C3%A9%22").await, ["it's \"é\""]);
+        assert_eq!(
+            found("/v2/scope?fetcher=prometheus&scope_key=project_id&scope_id=p3,p1").await.len(),
+            2
+        );
+        assert_eq!(app.get("/v2/scope?scope_id=nobody").await.status, 404, "{db:?}");
+        assert_eq!(app.get("/v2/summary").await.status, 200, "{db:?}");
+        assert_eq!(app.get("/v2/dataframes").await.status, 404, "{db:?}");
+    }
+}
+
+#[tokio::test]
 async fn names_that_differ_in_case_are_not_taken_for_each_other() {
     let keys = keys("project_id");
     let now = at("2026-11-01T01:00:00Z");
