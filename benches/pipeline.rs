@@ -32,7 +32,7 @@ use ratekitty::{
     fetcher::{FetchError, Fetcher},
     lock::Coordinator,
     processor::{Pipeline, Progress},
-    rating::{RatingModule, hashmap::Rules, pricelist::PriceList},
+    rating::{hashmap::Rules, pricelist::PriceList},
     state::{Database, Step, rating_rules, schema},
     storage::{self, GroupKey, Page, Selection, Storage},
     time::{Clock, ManualClock, Period, RealClock, seconds},

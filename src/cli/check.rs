@@ -8,7 +8,7 @@ use crate::{
     config::{Config, metrics_yml},
     fetcher,
     processor::Skip,
-    rating::AVAILABLE,
+    rating::MODULES,
     state::{Database, modules, schema},
     storage::{self, Finding},
 };
@@ -80,7 +80,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
             enabled.map(|module| module.name).collect::<Vec<_>>()
         });
         let modules = modules.map_err(anyhow::Error::from).and_then(|names| {
-            match names.iter().find(|name| !AVAILABLE.contains(&name.as_str())) {
+            match names.iter().find(|name| !MODULES.contains(&name.as_str())) {
                 None => Ok(names),
                 Some(name) => Err(anyhow::anyhow!(
                     "`{name}` is enabled and not available; disable it, or no scope is rated"

@@ -25,6 +25,7 @@ use tracing::{Level, warn};
 
 use crate::{
     config::{Config, Place, Sources, default_search_path, find_places},
+    rating::pyscripts::sandbox,
     telemetry::{self, Target},
 };
 
@@ -131,13 +132,23 @@ enum Command {
     Rules(rules::Arguments),
     /// Print a table of costs
     Summary(summary::Arguments),
+    /// Become a worker of the pyscripts module: `processor` starts it
+    #[command(hide = true)]
+    PyscriptsWorker {
+        /// CPython
+        python: String,
+        /// Most memory, in bytes
+        memory: u64,
+    },
 }
 
 impl Command {
     /// The reference's name of the program, by which default files are found.
     fn program(&self) -> &'static str {
         match self {
-            Self::Processor(_) | Self::All(_) | Self::Check => "cloudkitty-processor",
+            Self::Processor(_) | Self::All(_) | Self::Check | Self::PyscriptsWorker { .. } => {
+                "cloudkitty-processor"
+            }
             Self::Api(_) | Self::Summary(_) => "cloudkitty-api",
             Self::Dbsync(_) | Self::Rules(_) => "cloudkitty-dbsync",
             Self::StorageInit => "cloudkitty-storage-init",
@@ -155,7 +166,8 @@ impl Command {
             | Self::Status(_)
             | Self::Check
             | Self::Rules(_)
-            | Self::Summary(_) => true,
+            | Self::Summary(_)
+            | Self::PyscriptsWorker { .. } => true,
         }
     }
 }
@@ -175,6 +187,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Exit
             return Ok(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)));
         }
     };
+    // A worker takes nothing of the configuration, and rights are given up while
+    // there is but one thread.
+    if let Command::PyscriptsWorker { python, memory } = &cli.command {
+        let problem = sandbox::become_worker(python, *memory, |what| {
+            let _ = writeln!(io::stderr(), "A worker for Python scripts runs without {what}");
+        });
+        anyhow::bail!("no worker for Python scripts: {problem}");
+    }
     let config = load(&cli, &places(&matches))?;
     start_log(&cli, &config)?;
     // `check` has them in its answer.
@@ -193,6 +213,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Exit
             Command::Check => check::run(&config).await,
             Command::Rules(arguments) => rules::run(&config, arguments).await,
             Command::Summary(arguments) => summary::run(&config, arguments).await,
+            Command::PyscriptsWorker { .. } => Ok(ExitCode::FAILURE),
         }
     })
 }

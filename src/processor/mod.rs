@@ -37,7 +37,10 @@ use crate::{
     },
     fetcher::{FetchError, Fetcher},
     lock::{Coordinator, Lock, LockName},
-    rating::{Rater, ScopeRater},
+    rating::{
+        Rater, ScopeRater,
+        pyscripts::{self, Workers},
+    },
     state::{
         Database, StateError, periods,
         scopes::{self, ScopeKeys, ScopeState},
@@ -174,7 +177,14 @@ impl Pipeline {
             collect_timeout: config.orchestrator.collector_request_timeout,
             shutdown_grace: config.ratekitty.shutdown_grace,
         };
-        let rater = Rater::new(database.clone());
+        let workers = Workers::new(pyscripts::Settings {
+            python: config.ratekitty.pyscripts_python.clone(),
+            program: config.ratekitty.program.clone(),
+            workers: config.orchestrator.max_workers,
+            timeout: config.ratekitty.pyscripts_timeout,
+            memory: config.ratekitty.pyscripts_memory,
+        });
+        let rater = Rater::new(database.clone(), workers);
         Ok(Self {
             fetcher,
             collector,

@@ -106,7 +106,7 @@ impl Pipeline {
         } else {
             let at = local_naive(period.begin);
             let modules = self.rater.scope(scope_id, at, rater.take()).await?;
-            let rated = modules.rate(&mut frame);
+            let rated = modules.rate(&mut frame).await;
             *rater = Some(modules);
             rated?;
             self.drop_skipped(&mut frame)?;

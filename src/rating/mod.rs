@@ -6,9 +6,12 @@
 
 pub mod hashmap;
 pub mod pricelist;
+pub mod pyscripts;
+mod validity;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use chrono::NaiveDateTime;
 use tokio::{sync::Mutex, time::Instant};
 
@@ -18,15 +21,15 @@ use crate::{
         Database, StateError,
         modules::{self, ModuleState},
         rating_rules::{self, HashmapRows},
+        scripts::{self, ScriptRow},
     },
 };
+use pyscripts::{ScriptError, Scripts, Workers};
+pub use validity::Validity;
 
 /// Modules that can rate. `noop` is one in the reference, too: it changes
 /// nothing and is always there.
 pub const MODULES: [&str; 3] = ["noop", "hashmap", "pyscripts"];
-
-/// Those of them that this program has.
-pub const AVAILABLE: [&str; 2] = ["noop", "hashmap"];
 
 /// Time for which rules are taken from memory. A change of price reaches a
 /// running processor at most that much later.
@@ -55,21 +58,26 @@ pub enum RatingError {
         "rating module `{0}` is enabled but not available; disable it, or its prices would be missing"
     )]
     Unavailable(String),
+    /// The scripts gave no prices.
+    #[error(transparent)]
+    Scripts(#[from] ScriptError),
 }
 
 /// One way of pricing.
+#[async_trait]
 pub trait RatingModule: Send + Sync + std::fmt::Debug {
     /// Sets the prices of a frame's points.
     ///
     /// # Errors
     /// Points that cannot be rated.
-    fn rate(&self, frame: &mut DataFrame) -> Result<(), RatingError>;
+    async fn rate(&self, frame: &mut DataFrame) -> Result<(), RatingError>;
 }
 
 /// Rates the frames of scopes with the rules of the state database.
 #[derive(Debug)]
 pub struct Rater {
     database: Database,
+    workers: Arc<Workers>,
     loaded: Mutex<Option<Loaded>>,
 }
 
@@ -79,21 +87,35 @@ struct Loaded {
     at: Instant,
     modules: Arc<Vec<ModuleState>>,
     rows: Arc<HashmapRows>,
+    scripts: Arc<Vec<ScriptRow>>,
+}
+
+impl Loaded {
+    /// Whether this is the same as what was loaded then.
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.modules, &other.modules)
+            && Arc::ptr_eq(&self.rows, &other.rows)
+            && Arc::ptr_eq(&self.scripts, &other.scripts)
+    }
+}
+
+fn kept_or_new<T: PartialEq>(kept: Arc<T>, new: T) -> Arc<T> {
+    if *kept == new { kept } else { Arc::new(new) }
 }
 
 /// The compiled modules of one scope, and for how long they hold.
 #[derive(Debug)]
 pub struct ScopeRater {
-    rows: Arc<HashmapRows>,
-    states: Arc<Vec<ModuleState>>,
+    loaded: Loaded,
     modules: Vec<Box<dyn RatingModule>>,
-    validity: hashmap::Validity,
+    validity: Validity,
 }
 
 impl Rater {
-    /// A rater that reads its rules from `database`.
-    pub fn new(database: Database) -> Self {
-        Self { database, loaded: Mutex::new(None) }
+    /// A rater that reads its rules from `database`, and runs scripts by
+    /// `workers`.
+    pub fn new(database: Database, workers: Arc<Workers>) -> Self {
+        Self { database, workers, loaded: Mutex::new(None) }
     }
 
     async fn load(&self) -> Result<Loaded, StateError> {
@@ -105,17 +127,24 @@ impl Rater {
         let snapshot = self.database.snapshot().await?;
         let modules = modules::list(&snapshot).await?;
         let rows = rating_rules::load(&snapshot).await?;
+        let scripts = scripts::load(&snapshot).await?;
         drop(snapshot);
         // What did not change keeps its place, so that compiled rules live on.
-        let kept = cached.take();
-        let (modules, rows) = match kept {
-            Some(kept) => (
-                if *kept.modules == modules { kept.modules } else { Arc::new(modules) },
-                if *kept.rows == rows { kept.rows } else { Arc::new(rows) },
-            ),
-            None => (Arc::new(modules), Arc::new(rows)),
+        let loaded = match cached.take() {
+            Some(kept) => Loaded {
+                at,
+                modules: kept_or_new(kept.modules, modules),
+                rows: kept_or_new(kept.rows, rows),
+                scripts: kept_or_new(kept.scripts, scripts),
+            },
+            None => Loaded {
+                at,
+                modules: Arc::new(modules),
+                rows: Arc::new(rows),
+                scripts: Arc::new(scripts),
+            },
         };
-        Ok(cached.insert(Loaded { at, modules, rows }).clone())
+        Ok(cached.insert(loaded).clone())
     }
 
     /// The modules for a period of a scope. `at` is the wall clock, in the
@@ -132,8 +161,7 @@ impl Rater {
     ) -> Result<ScopeRater, RatingError> {
         let loaded = self.load().await?;
         if let Some(previous) = previous
-            && Arc::ptr_eq(&previous.rows, &loaded.rows)
-            && Arc::ptr_eq(&previous.states, &loaded.modules)
+            && previous.loaded.is(&loaded)
             && previous.validity.contains(at)
         {
             return Ok(previous);
@@ -144,19 +172,24 @@ impl Rater {
             .filter(|module| module.enabled && module.name != "noop")
             .collect();
         enabled.sort_by_key(|module| -module.priority);
-        let mut validity = hashmap::Validity::default();
+        let mut validity = Validity::default();
         let mut compiled: Vec<Box<dyn RatingModule>> = Vec::new();
         for module in enabled {
             match module.name.as_str() {
                 "hashmap" => {
                     let rules = hashmap::Rules::compile(&loaded.rows, scope_id, at);
-                    validity = rules.validity();
+                    validity = validity.and(rules.validity());
                     compiled.push(Box::new(rules));
+                }
+                "pyscripts" => {
+                    let scripts = Scripts::at(self.workers.clone(), &loaded.scripts, at);
+                    validity = validity.and(scripts.validity());
+                    compiled.push(Box::new(scripts));
                 }
                 other => return Err(RatingError::Unavailable(other.to_owned())),
             }
         }
-        Ok(ScopeRater { rows: loaded.rows, states: loaded.modules, modules: compiled, validity })
+        Ok(ScopeRater { loaded, modules: compiled, validity })
     }
 }
 
@@ -165,7 +198,10 @@ impl ScopeRater {
     ///
     /// # Errors
     /// Points that cannot be rated.
-    pub fn rate(&self, frame: &mut DataFrame) -> Result<(), RatingError> {
-        self.modules.iter().try_for_each(|module| module.rate(frame))
+    pub async fn rate(&self, frame: &mut DataFrame) -> Result<(), RatingError> {
+        for module in &self.modules {
+            module.rate(frame).await?;
+        }
+        Ok(())
     }
 }

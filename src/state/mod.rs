@@ -13,6 +13,7 @@ pub mod rating_rules;
 pub mod reprocessing;
 pub mod schema;
 pub mod scopes;
+pub mod scripts;
 mod step;
 mod url;
 

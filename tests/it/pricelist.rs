@@ -3,7 +3,7 @@
 use ratekitty::{
     dataframe::{DataFrame, DataPoint, Labels},
     decimal::Decimal,
-    rating::{Rater, RatingModule, hashmap::Rules, pricelist::PriceList},
+    rating::{hashmap::Rules, pricelist::PriceList},
     state::rating_rules,
     time::{Period, seconds},
 };
@@ -93,10 +93,6 @@ fn refuses_what_the_api_would_refuse() {
         (
             "modules: {hashmap: {enabled: true, priority: 0}}\nhashmap: {services: []}".to_owned(),
             "at least 1",
-        ),
-        (
-            "modules: {pyscripts: {enabled: true}}\nhashmap: {services: []}".to_owned(),
-            "not available",
         ),
         ("".to_owned(), ""),
         ("modules: {}".to_owned(), "hashmap"),
@@ -216,11 +212,11 @@ async fn an_import_is_seen_whole_or_not_at_all() {
     });
     let at = "2026-11-02T00:00:00".parse().unwrap();
     while !importer.is_finished() {
-        let rater = Rater::new(app.database.clone()).scope("p1", at, None).await.unwrap();
+        let rater = app.pipeline().rater.scope("p1", at, None).await.unwrap();
         let mut frame = DataFrame::new(Period::starting(seconds(0), 3_600));
         let labels = json!({"f": "x"}).as_object().unwrap().clone();
         frame.add("s", [DataPoint::new("u".into(), Decimal::one(), labels, Labels::new())]);
-        rater.rate(&mut frame).unwrap();
+        rater.rate(&mut frame).await.unwrap();
         assert_eq!(frame.usage[0].1[0].price, Decimal::from(10));
     }
     importer.await.unwrap();

@@ -49,6 +49,33 @@ pub const OPTIONS: &[Opt] = &[
         "67108864",
         "Largest answer taken from Prometheus, in bytes.",
     ),
+    Opt::new(
+        "ratekitty",
+        "pyscripts_python",
+        Kind::Str,
+        "python3",
+        "CPython that runs the scripts of the pyscripts module: a name in PATH, or a path.",
+    ),
+    Opt::new(
+        "ratekitty",
+        "pyscripts_timeout",
+        UP_TO_A_YEAR,
+        "60",
+        "Longest time for the scripts of one scope and period, in seconds.",
+    ),
+    Opt::new(
+        "ratekitty",
+        "pyscripts_memory",
+        at_least(64),
+        "512",
+        "Most memory of one worker that runs scripts, in MiB.",
+    ),
+    Opt::unset(
+        "ratekitty",
+        "program",
+        Kind::Str,
+        "Path of this program, for workers; unset: the one that is running.",
+    ),
 ];
 
 /// Where rating of a new scope begins.
@@ -73,6 +100,14 @@ pub struct Ratekitty {
     pub shutdown_grace: Duration,
     /// Largest answer taken from a peer, in bytes.
     pub max_response_bytes: usize,
+    /// CPython that runs scripts.
+    pub pyscripts_python: String,
+    /// Longest time for the scripts of one scope and period.
+    pub pyscripts_timeout: Duration,
+    /// Most memory of one worker, in bytes.
+    pub pyscripts_memory: u64,
+    /// This program, for workers; `None`: the running one.
+    pub program: Option<PathBuf>,
 }
 
 impl Ratekitty {
@@ -101,6 +136,12 @@ impl Ratekitty {
             http_retry_budget: seconds("http_retry_budget")?,
             shutdown_grace: seconds("shutdown_grace")?,
             max_response_bytes: reader.required_int(group, "max_response_bytes")?,
+            pyscripts_python: reader.filled(group, "pyscripts_python")?.ok_or_else(|| {
+                reader.refuse(group, "pyscripts_python", "the name or path of a program")
+            })?,
+            pyscripts_timeout: seconds("pyscripts_timeout")?,
+            pyscripts_memory: reader.required_int::<u64>(group, "pyscripts_memory")? << 20,
+            program: reader.filled(group, "program")?.map(PathBuf::from),
         })
     }
 }

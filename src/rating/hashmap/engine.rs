@@ -4,6 +4,8 @@
 //! digits, half even, after every single operation. Checked point by point
 //! against it in `tests/it/parity/hashmap.rs`.
 
+use async_trait::async_trait;
+
 use std::cmp::Ordering;
 
 use serde_json::Value;
@@ -219,8 +221,19 @@ impl Field {
     }
 }
 
+#[async_trait]
 impl RatingModule for Rules {
-    fn rate(&self, frame: &mut DataFrame) -> Result<(), RatingError> {
+    async fn rate(&self, frame: &mut DataFrame) -> Result<(), RatingError> {
+        Rules::rate(self, frame)
+    }
+}
+
+impl Rules {
+    /// Sets the prices of a frame's points.
+    ///
+    /// # Errors
+    /// A label with thresholds whose value is no number.
+    pub fn rate(&self, frame: &mut DataFrame) -> Result<(), RatingError> {
         let mut scratch = Scratch::new(self.groups);
         for (frame_type, points) in &mut frame.usage {
             let Some(service) = self.services.get(frame_type) else { continue };

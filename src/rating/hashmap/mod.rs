@@ -14,6 +14,7 @@ use std::collections::HashMap;
 
 use chrono::NaiveDateTime;
 
+use super::Validity;
 use crate::{
     decimal::Decimal,
     state::rating_rules::{CostType, HashmapRows, MappingRow, Parent, ThresholdRow},
@@ -22,29 +23,6 @@ use crate::{
 /// Name under which the reference keeps rules without a group; a group that
 /// really has this name is one with them.
 const NO_GROUP: &str = "_DEFAULT_";
-
-/// The time from which and until which a selection of rules stays the same.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Validity {
-    from: Option<NaiveDateTime>,
-    until: Option<NaiveDateTime>,
-}
-
-impl Validity {
-    /// Whether the selection holds at an instant.
-    pub fn contains(&self, at: NaiveDateTime) -> bool {
-        self.from.is_none_or(|from| from <= at) && self.until.is_none_or(|until| at < until)
-    }
-
-    /// Narrows it by an instant at which a rule begins or ends.
-    fn bound(&mut self, edge: NaiveDateTime, at: NaiveDateTime) {
-        if edge <= at {
-            self.from = self.from.max(Some(edge));
-        } else {
-            self.until = Some(self.until.map_or(edge, |until| until.min(edge)));
-        }
-    }
-}
 
 /// A price or factor.
 #[derive(Debug, Clone, Copy, PartialEq)]

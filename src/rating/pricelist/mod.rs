@@ -37,7 +37,7 @@ use chrono::{DateTime, NaiveDateTime};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use self::import::Importer;
-use super::{AVAILABLE, MODULES};
+use super::MODULES;
 use crate::{
     decimal::Decimal,
     state::{
@@ -250,9 +250,6 @@ impl PriceList {
                     &place,
                     format!("not known; known are {}", MODULES.join(", ")),
                 ));
-            }
-            if module.enabled && !AVAILABLE.contains(&name.as_str()) {
-                return Err(invalid(&place, "is not available yet and cannot be enabled"));
             }
             if module.priority < 1 {
                 return Err(invalid(&place, "priority must be at least 1"));

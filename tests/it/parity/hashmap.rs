@@ -4,7 +4,7 @@ use chrono::{DateTime, NaiveDateTime};
 use ratekitty::{
     dataframe::{DataFrame, DataPoint, Labels},
     decimal::Decimal,
-    rating::{RatingModule, hashmap::Rules},
+    rating::hashmap::Rules,
     state::rating_rules::{
         CostType, FieldRow, GroupRow, HashmapRows, MappingRow, Parent, ServiceRow, ThresholdRow,
     },

@@ -64,7 +64,7 @@ pub async fn set_price(database: &Database, price: i64) {
 
 /// What is stored: for each scope, period and server, its price per unit; panics
 /// if a quantity is wrong, or a server is there twice in a period.
-async fn unit_prices(
+pub async fn unit_prices(
     storage: &dyn Storage,
     (begin, end): (i64, i64),
 ) -> BTreeMap<(String, i64, String), i64> {

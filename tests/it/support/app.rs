@@ -92,10 +92,11 @@ impl TestApp {
         std::fs::write(dir.path().join("metrics.yml"), metrics).unwrap();
         let text = format!(
             "[DEFAULT]\nauth_strategy = noauth\n[storage]\nbackend = {backend}\n\
-             [ratekitty]\nstate_path = {path}\nhttp_retry_budget = 0.3\n\
+             [ratekitty]\nstate_path = {path}\nhttp_retry_budget = 0.3\nprogram = {}\n\
              [orchestrator]\ncoordination_url = file://{path}/locks\n\
              [collect]\ncollector = prometheus\nmetrics_conf = {path}/metrics.yml\n\
-             [fetcher]\nbackend = prometheus\n{conf}"
+             [fetcher]\nbackend = prometheus\n{conf}",
+            env!("CARGO_BIN_EXE_ratekitty"),
         );
         let file = dir.path().join("ratekitty.conf");
         std::fs::write(&file, text).unwrap();

@@ -1,0 +1,312 @@
+//! The pyscripts module: the reference's results, and scripts that do what they
+//! should not.
+
+use std::{
+    io::Write,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use ratekitty::{
+    dataframe::{DataFrame, DataPoint},
+    rating::RatingError,
+    state::{
+        modules::{self, ModuleState},
+        scripts,
+    },
+    time::{Period, seconds},
+};
+use sea_orm::ConnectionTrait;
+use serde_json::{Value, json};
+
+use crate::{
+    fixture,
+    processors::set_price,
+    support::{Cloud, Db, TestApp, cloud, set_up},
+};
+
+const NOW: &str = "2026-11-01T11:00:00Z";
+const START: i64 = 1_793_491_200;
+
+async fn enable(app: &TestApp, name: &str, enabled: bool, priority: i32) {
+    let module = ModuleState { name: name.into(), enabled, priority };
+    modules::set(app.database.connection(), &module).await.unwrap();
+}
+
+/// An app in which these scripts, and no other module, set prices.
+async fn app(conf: &str, texts: &[&str]) -> TestApp {
+    let app = TestApp::with_prometheus(NOW, "http://127.0.0.1:1", conf, cloud::METRICS).await;
+    set_scripts(&app, texts).await;
+    enable(&app, "pyscripts", true, 1).await;
+    app
+}
+
+async fn set_scripts(app: &TestApp, texts: &[&str]) {
+    let connection = app.database.connection();
+    connection.execute_unprepared("DELETE FROM pyscripts_scripts").await.unwrap();
+    let past = seconds(0).naive_utc();
+    for (at, text) in texts.iter().enumerate() {
+        let script = (&*format!("script {at}"), text.as_bytes());
+        scripts::add(connection, script, (past, None), ("test", past)).await.unwrap();
+    }
+}
+
+fn frame(usage: &Value) -> DataFrame {
+    let mut frame = DataFrame::new(Period::starting(seconds(START), 3_600));
+    for (frame_type, points) in usage.as_object().unwrap() {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let point = |point: &Value| DataPoint {
+            unit: text(&point[0]).into(),
+            qty: text(&point[1]).parse().unwrap(),
+            price: text(&point[2]).parse().unwrap(),
+            groupby: point[3].as_object().unwrap().clone(),
+            metadata: point[4].as_object().unwrap().clone(),
+        };
+        frame.add(frame_type, points.as_array().unwrap().iter().map(point));
+    }
+    frame
+}
+
+fn usage_of(frame: &DataFrame) -> Value {
+    let point = |point: &DataPoint| {
+        json!([
+            &*point.unit,
+            point.qty.to_string(),
+            point.price.to_string(),
+            point.groupby,
+            point.metadata
+        ])
+    };
+    let usage = frame.usage.iter();
+    let usage = usage.map(|(name, points)| (name.clone(), points.iter().map(point).collect()));
+    Value::Object(usage.collect())
+}
+
+fn given() -> Value {
+    json!({
+        "instance": [
+            ["instance", "1.50", "0", {"id": "a", "project_id": "p"}, {"flavor": "m1"}],
+            ["instance", "2", "0.1", {"id": "b", "project_id": "p"}, {"flavor": "é\"\\\n😀"}],
+        ],
+        "volume": [["GiB", "1E+3", "0E-10", {"id": "c"}, {}]],
+    })
+}
+
+async fn rate(app: &TestApp, usage: &Value) -> Result<Value, RatingError> {
+    let at = seconds(START).naive_utc();
+    let rater = app.pipeline().rater.scope("p", at, None).await?;
+    let mut frame = frame(usage);
+    rater.rate(&mut frame).await?;
+    Ok(usage_of(&frame))
+}
+
+/// Scripts as operators write them, and odd ones.
+const SCRIPTS: [&str; 27] = [
+    "",
+    "for points in data['usage'].values():\n  for p in points: p['rating']['price'] = p['vol']['qty'] * 2",
+    "import decimal\nfor p in data['usage']['instance']: p['rating']['price'] += decimal.Decimal('0.1')",
+    "for p in data['usage']['volume']: p['rating']['price'] = 0.1",
+    "for p in data['usage']['volume']: p['rating']['price'] = 7",
+    "for p in data['usage']['volume']: p['rating']['price'] = '2.50'",
+    "for p in data['usage']['volume']: p['vol']['qty'] = 1.1; p['vol']['unit'] = ''",
+    "data['usage'].pop('volume')",
+    "data['usage']['new'] = [dict(data['usage']['volume'][0])]",
+    "data['usage']['instance'].reverse()",
+    "data['usage']['instance'] = data['usage']['instance'][:1]",
+    "data['usage']['instance'] = data['usage']['instance'] * 3",
+    "data = {'period': data['period'], 'usage': {}}",
+    "for p in data['usage']['instance']: p['groupby']['more'] = 'x'; p['metadata'] = {}",
+    "for p in data['usage']['instance']: p['metadata']['n'] = [1, None, {'a': 2.5}]",
+    "for p in data['usage']['instance']: del p['rating']",
+    "for p in data['usage']['instance']: p['groupby'] = dict(reversed(list(p['groupby'].items())))",
+    "hours = (data['period']['end'] - data['period']['begin']).total_seconds() / 3600\nfor p in data['usage']['instance']: p['rating']['price'] = hours",
+    "def f(p):\n  return p['vol']['qty'] / 3\nfor p in data['usage']['instance']: p['rating']['price'] = f(p)",
+    "import math, re, json, collections, datetime, functools, itertools",
+    "assert data['period']['begin'].year == 2026",
+    "data['usage']['instance'][0]['rating']['price'] = None",
+    "data['usage']['instance'][0]['rating']['price'] = 'x'",
+    "data['usage']['instance'][0]['vol']['unit'] = 5",
+    "data['usage']['instance'][0]['extra'] = 1",
+    "data = None",
+    "del data['usage']['instance'][0]['groupby']",
+];
+
+#[tokio::test]
+async fn scripts_give_what_the_reference_gives() {
+    let python = PathBuf::from(set_up("RATEKITTY_CLOUDKITTY")).join("bin/python");
+    let mut reference = Command::new(python)
+        .arg(fixture("pyscripts/reference.py"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut cases: Vec<Vec<&str>> = SCRIPTS.iter().map(|text| vec![*text]).collect();
+    // One after the other: what the first leaves behind is the next one's data.
+    cases.extend((1..20).map(|at| vec![SCRIPTS[at], SCRIPTS[20 - at], SCRIPTS[1]]));
+    let mut stdin = reference.stdin.take().unwrap();
+    for scripts in &cases {
+        let case = json!({
+            "scripts": scripts, "begin": START, "end": START + 3_600, "usage": given()
+        });
+        writeln!(stdin, "{case}").unwrap();
+    }
+    drop(stdin);
+    let output = reference.wait_with_output().unwrap();
+    let answers = String::from_utf8(output.stdout).unwrap();
+    let answers: Vec<Value> =
+        answers.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(answers.len(), cases.len());
+    let app = app("", &[]).await;
+    let (mut fine, mut failed) = (0, 0);
+    for (scripts, theirs) in cases.iter().zip(&answers) {
+        set_scripts(&app, scripts).await;
+        match (rate(&app, &given()).await, &theirs["usage"]) {
+            (Ok(ours), theirs) if theirs.is_object() => {
+                // The reference keeps types without points, which nobody reads.
+                let mut theirs = theirs.clone();
+                theirs.as_object_mut().unwrap().retain(|_, points| points != &json!([]));
+                assert_eq!(ours.to_string(), theirs.to_string(), "{scripts:?}");
+                fine += 1;
+            }
+            (Err(RatingError::Scripts(_)), Value::Null) => failed += 1,
+            (ours, theirs) => panic!("{scripts:?}: {ours:?}, {theirs}"),
+        }
+    }
+    assert!(fine > 25 && failed > 5, "{fine}, {failed}");
+}
+
+#[tokio::test]
+async fn what_scripts_do_wrong_fails_the_period_and_nothing_else() {
+    let secret = std::env::temp_dir().join(format!("secret-{:x}", rand::random::<u64>()));
+    std::fs::write(&secret, "s3cret").unwrap();
+    let open = format!("print(open('{}').read())", secret.display());
+    let write = format!("open('{}', 'w')", secret.display());
+    let cases: Vec<(&str, &str)> = vec![
+        ("x = 1\ny = x / 0", "ZeroDivisionError in line 2"),
+        ("def f(:", "SyntaxError in line 1"),
+        ("while True: pass", "pyscripts_timeout = 1 s"),
+        ("import time; time.sleep(100)", "pyscripts_timeout = 1 s"),
+        ("import sys; sys.exit(3)", "SystemExit in line 1: 3"),
+        ("import os; os._exit(0)", "worker of the Python scripts ended (exit status: 0)"),
+        ("import os; os.abort()", "worker of the Python scripts ended (signal: 6"),
+        ("x = 'x' * (1 << 30)", "out of memory"),
+        ("x = []\nwhile True: x.append('x' * 1000000)", "out of memory"),
+        ("def f(): f()\nf()", "RecursionError"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("data['usage']['instance'][0]['rating']['price'] = float('nan')", "cannot be billed"),
+        ("data['usage']['instance'][0]['rating']['price'] = True", "not a number"),
+        ("data['usage']['instance'][0]['groupby'][5] = 'x'", "is no text"),
+        ("data['usage']['instance'][0]['metadata']['x'] = object()", "cannot be kept"),
+        (
+            "x = []; x.append(x); data['usage']['instance'][0]['metadata']['x'] = x",
+            "cannot be kept",
+        ),
+        ("data['period']['begin'] = 5", "period was changed"),
+        ("data['usage'] = []", "usage is no dict"),
+        ("import socket; socket.socket()", "PermissionError"),
+        ("import socket; socket.create_connection(('127.0.0.1', 80))", "PermissionError"),
+        ("import subprocess; subprocess.run(['/bin/true'])", "Error"),
+        ("import os; os.fork()", "PermissionError"),
+        ("import os; os.kill(os.getppid(), 9)", "PermissionError"),
+        ("open('/etc/passwd')", "PermissionError"),
+        (&open, "PermissionError"),
+        (&write, "PermissionError"),
+        ("open('/usr/x', 'w')", "Error"),
+        (
+            "import os; assert os.environ.get('HOME') is None; os.listdir('/root')",
+            "PermissionError",
+        ),
+        ("import os; open('/proc/%d/environ' % os.getppid())", "PermissionError"),
+        (
+            "import threading\nfor i in range(9999): threading.Thread(target=lambda: __import__('time').sleep(9)).start()",
+            "Error",
+        ),
+        ("import os; os.write(1, b'\\xff' * 1000); os.close(1); raise ValueError('mine')", "mine"),
+        ("data['usage']['instance'][0]['metadata']['x'] = 'x' * 50_000_000", "bytes, where"),
+    ];
+    let app = app("[ratekitty]\npyscripts_timeout = 1\npyscripts_memory = 300\n", &[]).await;
+    let good = "for p in data['usage']['instance']: p['rating']['price'] = 5";
+    for (text, expected) in cases {
+        set_scripts(&app, &[text]).await;
+        let error = rate(&app, &given()).await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{text}: {error}");
+        set_scripts(&app, &[good]).await;
+        let rated = rate(&app, &given()).await.unwrap();
+        assert_eq!(rated["instance"][0][2], "5", "after {text}");
+    }
+    assert_eq!(std::fs::read_to_string(&secret).unwrap(), "s3cret");
+    std::fs::remove_file(&secret).unwrap();
+    // What is printed is no fault, however long it is.
+    set_scripts(&app, &["print('x' * 10_000_000)\nimport sys; print('y', file=sys.stderr)", good])
+        .await;
+    assert_eq!(rate(&app, &given()).await.unwrap()["instance"][0][2], "5");
+    // Without a Python there is a clear error.
+    let mut app = app;
+    app.config.ratekitty.pyscripts_python = "/nowhere/python".to_owned();
+    let error = rate(&app, &given()).await.unwrap_err().to_string();
+    assert!(error.contains("pyscripts"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processors_run_scripts_when_they_hold() {
+    let cloud = Cloud::start(3, 2).await;
+    for db in Db::ALL {
+        let conf = format!("{}wait_periods = 1\n", cloud.conf());
+        let app = TestApp::on(db, NOW, &conf, cloud::METRICS).await;
+        let at = |hour: i64| seconds(START + hour * 3_600).naive_utc();
+        let connection = app.database.connection();
+        let add = |name: &'static str, text: &'static str, from, until| async move {
+            scripts::add(connection, (name, text.as_bytes()), (from, until), ("test", at(0))).await
+        };
+        let times = |factor: u32| -> &'static str {
+            match factor {
+                2 => "for p in data['usage']['instance']: p['rating']['price'] *= 2",
+                _ => "for p in data['usage']['instance']: p['rating']['price'] *= 5",
+            }
+        };
+        // The price is 3; it is doubled until 04:00, and five times as much from 02:00 on.
+        add("early", times(2), at(0), Some(at(4))).await.unwrap();
+        add("late", times(5), at(2), None).await.unwrap();
+        set_price(&app.database, 3).await;
+        enable(&app, "hashmap", true, 2).await;
+        enable(&app, "pyscripts", true, 1).await;
+        assert_eq!(app.rate().await.failed, 0, "{db:?}");
+        let prices = crate::processors::unit_prices(&*app.storage, (START, START + 36_000)).await;
+        for ((scope, begin, id), price) in prices {
+            let hour = (begin - START) / 3_600;
+            let factor = if hour < 4 { 2 } else { 1 } * if hour >= 2 { 5 } else { 1 };
+            assert_eq!(price, 3 * factor, "{db:?} {scope} {hour} {id}");
+        }
+        // Order by priority: with the scripts first, there is nothing to multiply yet.
+        enable(&app, "pyscripts", true, 9).await;
+        app.clock.set("2026-11-01T12:00:00Z".parse().unwrap());
+        assert_eq!(app.rate().await.failed, 0, "{db:?}");
+        let prices =
+            crate::processors::unit_prices(&*app.storage, (START + 36_000, START + 90_000)).await;
+        assert!(prices.values().all(|price| *price == 3), "{db:?} {prices:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scopes_beside_a_hanging_script_are_rated() {
+    let cloud = Cloud::start(3, 1).await;
+    let conf = format!(
+        "[ratekitty]\npyscripts_timeout = 1\n[orchestrator]\nmax_workers = 2\n{}wait_periods = 1\n",
+        cloud.conf()
+    );
+    let app = TestApp::new("2026-11-01T02:00:00Z", &conf, cloud::METRICS).await;
+    set_scripts(
+        &app,
+        &["p = data['usage']['instance'][0]\nwhile p['groupby']['project_id'] == 's1': pass"],
+    )
+    .await;
+    enable(&app, "pyscripts", true, 1).await;
+    let begun = Instant::now();
+    let outcome = app.rate().await;
+    assert_eq!((outcome.scopes, outcome.failed), (3, 1));
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    let prices = crate::processors::unit_prices(&*app.storage, (START, START + 36_000)).await;
+    assert_eq!(prices.len(), 2);
+}
