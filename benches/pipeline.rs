@@ -32,8 +32,13 @@ use ratekitty::{
     fetcher::{FetchError, Fetcher},
     lock::Coordinator,
     processor::{Pipeline, Progress},
-    rating::{hashmap::Rules, pricelist::PriceList},
-    state::{Database, Step, rating_rules, schema},
+    rating::{
+        RatingModule,
+        hashmap::Rules,
+        pricelist::PriceList,
+        pyscripts::{self, Scripts, Workers},
+    },
+    state::{Database, Step, rating_rules, schema, scripts::ScriptRow},
     storage::{self, GroupKey, Page, Selection, Storage},
     time::{Clock, ManualClock, Period, RealClock, seconds},
 };
@@ -248,6 +253,60 @@ async fn rating(runs: usize) {
     println!("rating alone, 99 rules, one core: {:.0} points/s", frame.len() as f64 / time);
 }
 
+/// Python scripts: one that changes nothing, and one that sets every price.
+async fn python(runs: usize) {
+    let settings = pyscripts::Settings {
+        python: "python3".to_owned(),
+        program: Some(env!("CARGO_BIN_EXE_ratekitty").into()),
+        workers: 1,
+        timeout: Duration::from_secs(60),
+        memory: 1 << 30,
+    };
+    let workers = Workers::new(settings);
+    let mut frame = DataFrame::new(Period::starting(seconds(START), 3_600));
+    frame.add(
+        "instance",
+        (0..20_000).map(|id| {
+            let groupby = json!({
+                "project_id": "p1", "id": format!("vm-{id}"), "week_of_the_year": "44",
+                "day_of_the_year": "305", "month": "11", "year": "2026"
+            });
+            let metadata = json!({"flavor": format!("m{}", id % 40)});
+            let (groupby, metadata) = (groupby.as_object().unwrap(), metadata.as_object().unwrap());
+            let qty = Decimal::from(1 + id % 7);
+            DataPoint::new("instance".into(), qty, groupby.clone(), metadata.clone())
+        }),
+    );
+    let price = "for p in data['usage']['instance']: p['rating']['price'] = p['vol']['qty'] * 2";
+    for (name, text) in [("changes nothing", "pass"), ("sets every price", price)] {
+        let at = seconds(START).naive_utc();
+        let row = ScriptRow {
+            id: 1,
+            script_id: String::new(),
+            name: name.to_owned(),
+            data: text.into(),
+            checksum: name.to_owned(),
+            start: at,
+            end: None,
+            description: None,
+        };
+        let scripts = Scripts::at(workers.clone(), &[row], at);
+        scripts.rate(&mut frame.clone()).await.unwrap();
+        let mut times = Vec::new();
+        for _ in 0..runs {
+            let mut frame = frame.clone();
+            let begin = Instant::now();
+            scripts.rate(&mut frame).await.unwrap();
+            times.push(begin.elapsed());
+            assert_eq!(frame.len(), 20_000);
+            let is_priced = |point: &DataPoint| point.price.is_zero() == (text == "pass");
+            assert!(frame.usage[0].1.iter().all(is_priced));
+        }
+        let time = median(times).as_secs_f64();
+        println!("a Python script that {name}, one worker: {:.0} points/s", 20_000.0 / time);
+    }
+}
+
 async fn summaries(runs: usize) {
     let setup = Setup::new("http://127.0.0.1:1").await;
     // 25 scopes × 100 hours × 4 types × 100 things.
@@ -310,6 +369,7 @@ async fn summaries(runs: usize) {
 async fn main() {
     let (days, runs) = (number("BENCH_DAYS", 5), number("BENCH_RUNS", 5));
     rating(runs).await;
+    python(runs).await;
     summaries(runs).await;
     catch_up(days, runs).await;
 }

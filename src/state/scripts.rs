@@ -36,6 +36,8 @@ pub struct ScriptRow {
     pub start: NaiveDateTime,
     /// First instant at which it no longer holds.
     pub end: Option<NaiveDateTime>,
+    /// For people.
+    pub description: Option<String>,
 }
 
 impl ScriptRow {
@@ -51,7 +53,7 @@ impl ScriptRow {
 /// # Errors
 /// A database that fails, a text that cannot be unpacked.
 pub async fn load(connection: &impl ConnectionTrait) -> Result<Vec<ScriptRow>, StateError> {
-    let sql = "SELECT id, script_id, name, data, checksum, start, \"end\" \
+    let sql = "SELECT id, script_id, name, data, checksum, start, \"end\", description \
                FROM pyscripts_scripts WHERE deleted IS NULL ORDER BY id";
     let rows = connection.query_all_raw(statement(connection, sql, [])).await.to(ACTION)?;
     let mut scripts = Vec::with_capacity(rows.len());
@@ -77,6 +79,7 @@ pub async fn load(connection: &impl ConnectionTrait) -> Result<Vec<ScriptRow>, S
             checksum: checksum.unwrap_or_default(),
             start,
             end: date_column(row, "end")?,
+            description: row.try_get("", "description").to(ACTION)?,
         });
     }
     Ok(scripts)
@@ -86,10 +89,10 @@ pub async fn load(connection: &impl ConnectionTrait) -> Result<Vec<ScriptRow>, S
 /// number.
 ///
 /// # Errors
-/// A database that fails, a name that is there.
+/// A database that fails.
 pub async fn add(
     connection: &impl ConnectionTrait,
-    (name, data): (&str, &[u8]),
+    (name, data, description): (&str, &[u8], Option<&str>),
     (start, end): (NaiveDateTime, Option<NaiveDateTime>),
     (user, now): (&str, NaiveDateTime),
 ) -> Result<i64, StateError> {
@@ -101,8 +104,8 @@ pub async fn add(
     })?;
     let checksum: String = Sha512::digest(data).iter().map(|byte| format!("{byte:02x}")).collect();
     let sql = "INSERT INTO pyscripts_scripts \
-               (script_id, name, data, checksum, created_at, start, \"end\", created_by) \
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+               (script_id, name, data, checksum, created_at, start, \"end\", description, \
+               created_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
     let values = [
         super::rating_rules::new_id().into(),
         name.into(),
@@ -111,7 +114,39 @@ pub async fn add(
         date_value(connection, now),
         date_value(connection, start),
         optional_date_value(connection, end),
+        description.into(),
         user.into(),
     ];
     insert_row(connection, sql, values).await.to("add a script")
+}
+
+/// Ends a script: it holds for periods that begin before `end` only.
+///
+/// # Errors
+/// A database that fails.
+pub async fn end(
+    connection: &impl ConnectionTrait,
+    id: i32,
+    end: NaiveDateTime,
+) -> Result<(), StateError> {
+    let sql = "UPDATE pyscripts_scripts SET \"end\" = ? WHERE id = ?";
+    let values = [date_value(connection, end), id.into()];
+    connection.execute_raw(statement(connection, sql, values)).await.to("end a script")?;
+    Ok(())
+}
+
+/// Soft-deletes a script: it no longer rates and stays on record.
+///
+/// # Errors
+/// A database that fails.
+pub async fn delete(
+    connection: &impl ConnectionTrait,
+    id: i32,
+    now: NaiveDateTime,
+    user: &str,
+) -> Result<(), StateError> {
+    let sql = "UPDATE pyscripts_scripts SET deleted = ?, deleted_by = ? WHERE id = ?";
+    let values = [date_value(connection, now), user.into(), id.into()];
+    connection.execute_raw(statement(connection, sql, values)).await.to("delete a script")?;
+    Ok(())
 }

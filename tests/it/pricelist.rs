@@ -9,7 +9,7 @@ use ratekitty::{
 };
 use serde_json::json;
 
-use crate::support::TestApp;
+use crate::support::{TestApp, cloud::METRICS};
 
 const LIST: &str = r#"
 modules:
@@ -191,7 +191,8 @@ async fn a_change_of_price_leaves_periods_before_it_alone() {
 
 #[tokio::test]
 async fn an_import_is_seen_whole_or_not_at_all() {
-    let app = TestApp::new("2026-11-01T00:00:00Z", "", "").await;
+    let url = "http://127.0.0.1:1";
+    let app = TestApp::with_prometheus("2026-11-01T00:00:00Z", url, "", METRICS).await;
     let list = |rules: &str| {
         format!(
             "modules: {{hashmap: {{enabled: true}}}}\nhashmap:\n  services:\n    - name: s\n      {rules}\n"

@@ -8,9 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::NaiveDateTime;
 use ratekitty::{
     dataframe::{DataFrame, DataPoint},
-    rating::RatingError,
+    rating::{RatingError, pricelist::PriceList},
     state::{
         modules::{self, ModuleState},
         scripts,
@@ -47,7 +48,7 @@ async fn set_scripts(app: &TestApp, texts: &[&str]) {
     connection.execute_unprepared("DELETE FROM pyscripts_scripts").await.unwrap();
     let past = seconds(0).naive_utc();
     for (at, text) in texts.iter().enumerate() {
-        let script = (&*format!("script {at}"), text.as_bytes());
+        let script = (&*format!("script {at}"), text.as_bytes(), None);
         scripts::add(connection, script, (past, None), ("test", past)).await.unwrap();
     }
 }
@@ -258,7 +259,8 @@ async fn processors_run_scripts_when_they_hold() {
         let at = |hour: i64| seconds(START + hour * 3_600).naive_utc();
         let connection = app.database.connection();
         let add = |name: &'static str, text: &'static str, from, until| async move {
-            scripts::add(connection, (name, text.as_bytes()), (from, until), ("test", at(0))).await
+            let script = (name, text.as_bytes(), None);
+            scripts::add(connection, script, (from, until), ("test", at(0))).await
         };
         let times = |factor: u32| -> &'static str {
             match factor {
@@ -309,4 +311,70 @@ async fn scopes_beside_a_hanging_script_are_rated() {
     assert!(begun.elapsed() < Duration::from_secs(20));
     let prices = crate::processors::unit_prices(&*app.storage, (START, START + 36_000)).await;
     assert_eq!(prices.len(), 2);
+}
+
+#[tokio::test]
+async fn the_price_list_has_scripts() {
+    let list = |text: &str| PriceList::parse(text).unwrap();
+    let five = "for p in data['usage']['instance']: p['rating']['price'] = 5\n";
+    let with = |text: &str| {
+        let list = json!({
+            "modules": {"pyscripts": {"enabled": true}}, "hashmap": {"services": []},
+            "pyscripts": [{"name": "é night", "data": text, "description": "for people"}],
+        });
+        list.to_string()
+    };
+    let now = |day: u32| format!("2026-11-{day:02}T00:00:00").parse::<NaiveDateTime>().unwrap();
+    for db in Db::ALL {
+        let conf = "[fetcher_prometheus]\nmetric = m\nprometheus_url = http://127.0.0.1:1\n\
+                    [collector_prometheus]\nprometheus_url = http://127.0.0.1:1\n";
+        let app = TestApp::on(db, NOW, conf, cloud::METRICS).await;
+        let import = |text: String, day| {
+            let (list, database) = (list(&text), app.database.clone());
+            async move {
+                let changes = list.import(&database, now(day), false).await.unwrap();
+                changes.iter().map(ToString::to_string).collect::<Vec<_>>()
+            }
+        };
+        let price = |day: u32| {
+            let app = &app;
+            async move {
+                let rater = app.pipeline().rater.scope("p", now(day), None).await.unwrap();
+                let mut frame = frame(&given());
+                rater.rate(&mut frame).await.unwrap();
+                frame.usage[0].1[0].price.to_string()
+            }
+        };
+        let changes = import(with(five), 3).await;
+        assert_eq!(changes, ["~ module pyscripts: enabled, priority 1", "+ script é night"]);
+        assert_eq!(price(1).await, "5", "{db:?}: what is new holds since ever");
+        assert_eq!(import(with(five), 4).await, Vec::<String>::new());
+        // A file that does not speak of scripts leaves them alone.
+        assert_eq!(import("hashmap: {services: []}".into(), 4).await, Vec::<String>::new());
+        let changes = import(with(&five.replace('5', "7")), 5).await;
+        assert_eq!(changes.len(), 2, "{changes:?}");
+        assert_eq!((price(4).await, price(5).await), ("5".into(), "7".into()), "{db:?}");
+        // Exported into an empty database, it rates the same.
+        let yaml = PriceList::export(&app.database).await.unwrap().to_yaml().unwrap();
+        let other = TestApp::on(db, NOW, conf, cloud::METRICS).await;
+        list(&yaml).import(&other.database, now(9), false).await.unwrap();
+        let again = PriceList::export(&other.database).await.unwrap().to_yaml().unwrap();
+        assert_eq!(again, yaml);
+        let changes = list(&yaml).import(&other.database, now(9), false).await.unwrap();
+        assert_eq!(changes, []);
+        // Gone from the file, it ends.
+        let none = "hashmap: {services: []}\npyscripts: []";
+        assert_eq!(import(none.into(), 6).await.len(), 1);
+        assert_eq!((price(5).await, price(6).await), ("7".into(), "0".into()), "{db:?}");
+    }
+    for (text, reason) in [
+        ("[{name: a, data: x}, {name: a, data: y}]", "at the same time"),
+        ("[{name: '', data: x}]", "1 to 255"),
+        ("[{name: a}]", "data"),
+        ("[{name: a, data: x, start: 2026-11-02T00:00:00, end: 2026-11-01T00:00:00}]", "not after"),
+    ] {
+        let text = format!("hashmap: {{services: []}}\npyscripts: {text}");
+        let error = PriceList::parse(&text).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
 }

@@ -27,9 +27,15 @@
 //!         - name: flavor_name
 //!           mappings:
 //!             - {value: m1.large, type: flat, cost: "0.4", group: uptime}
+//! pyscripts:
+//!   - name: night
+//!     data: |
+//!       for points in data["usage"].values():
+//!           ...
 //! ```
 
 mod import;
+mod scripts;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -41,7 +47,7 @@ use super::MODULES;
 use crate::{
     decimal::Decimal,
     state::{
-        Database, StateError, modules,
+        self, Database, StateError, modules,
         rating_rules::{self, CostType, Parent},
     },
 };
@@ -59,6 +65,30 @@ pub struct PriceList {
     /// Rules of the hashmap module. Must be there, so that a file that was cut
     /// short does not end every price.
     pub hashmap: Hashmap,
+    /// Scripts of the pyscripts module, in the order in which they are added. A
+    /// file without this key leaves scripts alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pyscripts: Option<Vec<Script>>,
+}
+
+/// A Python script.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Script {
+    /// Its name.
+    pub name: String,
+    /// Its text.
+    pub data: String,
+    /// First instant at which it holds, local time. When left out: the time of
+    /// the import if there is, or was, a script of that name, else since ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<NaiveDateTime>,
+    /// First instant at which it no longer holds, local time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<NaiveDateTime>,
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
 }
 
 /// State of a rating module.
@@ -271,7 +301,8 @@ impl PriceList {
                 names.extend(field.mappings.iter().filter_map(|mapping| mapping.name.clone()));
             }
         }
-        unique("hashmap", "mapping", &names)
+        unique("hashmap", "mapping", &names)?;
+        scripts::check(self.pyscripts.as_deref().unwrap_or_default())
     }
 
     /// The list of what is in the database.
@@ -327,7 +358,12 @@ impl PriceList {
         });
         let services = services.collect();
         let states = modules::list(&snapshot).await?.into_iter();
+        let scripts = state::scripts::load(&snapshot).await?;
         Ok(Self {
+            pyscripts: match scripts.is_empty() {
+                true => None,
+                false => Some(scripts::export(scripts)?),
+            },
             modules: states
                 .map(|state| {
                     (state.name, Module { enabled: state.enabled, priority: state.priority })
@@ -359,6 +395,9 @@ impl PriceList {
             Importer { transaction: &transaction, rows, now, write: !dry_run, changes: Vec::new() };
         importer.modules(&self.modules, &states).await?;
         importer.hashmap(&self.hashmap).await?;
+        if let Some(scripts) = &self.pyscripts {
+            importer.scripts(scripts).await?;
+        }
         let changes = importer.changes;
         let end = if dry_run { transaction.rollback().await } else { transaction.commit().await };
         end.map_err(|source| StateError::Statement { action: "import the price list", source })?;

@@ -10,7 +10,9 @@ use ratekitty::state::{
     Database, reprocessing,
     schema::{self, Condition, MODULES, Upgrade},
     scopes::{self, ScopeKeys},
+    scripts,
 };
+use ratekitty::time::seconds;
 use sea_orm::ConnectionTrait;
 use serde_json::{Value, json};
 
@@ -237,6 +239,10 @@ async fn the_reference_uses_the_state_that_we_keep() {
     }
     reprocessing::schedule(&database, "p2", (last, last), "because é").await.unwrap();
     set_price(&database, 3).await;
+    let (text, past) = ("# ours: é\npass", seconds(0).naive_utc());
+    let script = ("ours", text.as_bytes(), None);
+    scripts::add(database.connection(), script, (past, None), ("test", past)).await.unwrap();
+    let checksum = scripts::load(database.connection()).await.unwrap()[0].checksum.clone();
     let dir = tempfile::tempdir().unwrap();
     // Writes the configuration file.
     reference(dir.path(), &url, "cloudkitty-dbsync", &["version", "--module", "cloudkitty"]);
@@ -254,10 +260,13 @@ async fn the_reference_uses_the_state_that_we_keep() {
         "scopes": ["p1", "p2"],
         "schedules": [["p2", "2026-11-01T05:00:00", "because é"]],
         "modules": {"hashmap": true, "pyscripts": false},
+        "scripts": [["ours", text, checksum]],
         "rules": [["3.0000000000000000000000000000", "flat"]],
     });
     assert_eq!(seen, expected);
     // And we read what it wrote.
+    let found = scripts::load(database.connection()).await.unwrap();
+    assert_eq!((&*found[1].name, &*found[1].data), ("Python's", "# é\npass".as_bytes()));
     let state = scopes::get(&database, "p1", &keys).await.unwrap().unwrap();
     assert_eq!(state.last_processed, "2026-11-02T03:00:00Z".parse::<DateTime<Utc>>().unwrap());
     assert!(!state.active && state.toggled > last.naive_utc());

@@ -1,0 +1,115 @@
+//! Python scripts in the price list.
+//!
+//! A script is told by its name. What is gone from the list, or has another text,
+//! ends with the import, so that periods which are still to be rated keep their
+//! prices.
+
+use super::{ALWAYS, Change, PriceListError, Script, import::Importer, invalid, unique};
+use crate::state::{
+    StateError,
+    scripts::{self, ScriptRow},
+};
+
+/// Refuses what the API would refuse, and what Python could not compile.
+pub(super) fn check(scripts: &[Script]) -> Result<(), PriceListError> {
+    for (at, script) in scripts.iter().enumerate() {
+        let place = format!("script `{}`", script.name);
+        unique("pyscripts", "script", std::slice::from_ref(&script.name))?;
+        if script.data.contains('\0') {
+            return Err(invalid(&place, "its text holds a NUL character"));
+        }
+        if let (Some(start), Some(end)) = (script.start, script.end)
+            && end <= start
+        {
+            return Err(invalid(&place, format!("end {end} is not after start {start}")));
+        }
+        let meets = |other: &Script| {
+            other.name == script.name
+                && other.end.is_none_or(|end| script.start.is_none_or(|start| start < end))
+                && script.end.is_none_or(|end| other.start.is_none_or(|start| start < end))
+        };
+        if scripts[..at].iter().any(meets) {
+            return Err(invalid(&place, "two scripts of this name hold at the same time"));
+        }
+    }
+    Ok(())
+}
+
+/// The scripts of the database.
+pub(super) fn export(rows: Vec<ScriptRow>) -> Result<Vec<Script>, PriceListError> {
+    let script = |row: ScriptRow| {
+        let data = String::from_utf8(row.data).map_err(|_| {
+            invalid(
+                &format!("script `{}`", row.name),
+                "its text is not UTF-8 and cannot be exported",
+            )
+        })?;
+        Ok(Script {
+            name: row.name,
+            data,
+            start: Some(row.start).filter(|start| *start != ALWAYS),
+            end: row.end,
+            description: row.description,
+        })
+    };
+    rows.into_iter().map(script).collect()
+}
+
+impl Importer<'_> {
+    /// Scripts of the pyscripts module.
+    pub(super) async fn scripts(&mut self, wanted: &[Script]) -> Result<(), StateError> {
+        let (now, rows) = (self.now, scripts::load(self.transaction).await?);
+        let (mut kept, mut added) = (Vec::new(), Vec::new());
+        for script in wanted {
+            let same = |row: &&ScriptRow| {
+                !kept.contains(&row.id)
+                    && row.name == script.name
+                    && row.data == script.data.as_bytes()
+                    // What the file leaves open was decided when it was first imported.
+                    && script.start.is_none_or(|start| start == row.start)
+                    && row.end == script.end
+                    && row.description == script.description
+            };
+            match rows.iter().find(same) {
+                Some(row) => kept.push(row.id),
+                None => added.push(script),
+            }
+        }
+        // What has ended is history.
+        let is_gone =
+            |row: &&ScriptRow| !kept.contains(&row.id) && row.end.is_none_or(|end| end > now);
+        for row in rows.iter().filter(is_gone) {
+            let begun = row.start < now;
+            let from = if begun { format!(", from {now} on") } else { String::new() };
+            self.changes.push(Change::Remove(format!("script {}{from}", row.name)));
+            match (self.write, begun) {
+                (false, _) => {}
+                (true, true) => scripts::end(self.transaction, row.id, now).await?,
+                (true, false) => {
+                    scripts::delete(self.transaction, row.id, now, "ratekitty").await?;
+                }
+            }
+        }
+        for script in added {
+            // Where there is one of this name, a further one begins now: both
+            // would run in the time before.
+            let of_name = || rows.iter().filter(|row| row.name == script.name);
+            let replaces = of_name().any(|row| is_gone(&row) && row.start < now);
+            let lasts = script.end.is_none_or(|end| end > now);
+            let start = match script.start {
+                Some(start) if replaces => start.max(now),
+                Some(start) => start,
+                None if lasts && of_name().next().is_some() => now,
+                None => ALWAYS,
+            };
+            let from = if start == ALWAYS { String::new() } else { format!(" from {start} on") };
+            self.changes.push(Change::Add(format!("script {}{from}", script.name)));
+            if self.write {
+                let text = (&*script.name, script.data.as_bytes(), script.description.as_deref());
+                let user = ("ratekitty", now);
+                scripts::add(self.transaction, text, (start, script.end), user).await?;
+            }
+        }
+        Ok(())
+    }
+}
