@@ -8,7 +8,10 @@ use crate::{
     config::{Config, metrics_yml},
     fetcher,
     processor::Skip,
-    rating::MODULES,
+    rating::{
+        MODULES,
+        pyscripts::{self, Workers},
+    },
     state::{Database, modules, schema},
     storage::{self, Finding},
 };
@@ -87,10 +90,16 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
                 )),
             }
         });
-        report.line("rating modules", modules, |names| match names.as_slice() {
+        let names = report.line("rating modules", modules, |names| match names.as_slice() {
             [] => "none enabled: every price is 0".to_owned(),
             names => names.join(", "),
         })?;
+        if names.is_some_and(|names| names.iter().any(|name| name == "pyscripts")) {
+            let settings = pyscripts::Settings::of(config);
+            let python = settings.python.clone();
+            let probed = Workers::new(settings).probe().await;
+            report.line("python scripts", probed, |()| format!("{python} runs them"))?;
+        }
         let storage = storage::build(config, database, &wiring::clock());
         let storage = report.line("storage", storage, |_| config.storage.backend.clone())?;
         if let Some(storage) = storage {

@@ -177,13 +177,7 @@ impl Pipeline {
             collect_timeout: config.orchestrator.collector_request_timeout,
             shutdown_grace: config.ratekitty.shutdown_grace,
         };
-        let workers = Workers::new(pyscripts::Settings {
-            python: config.ratekitty.pyscripts_python.clone(),
-            program: config.ratekitty.program.clone(),
-            workers: config.orchestrator.max_workers,
-            timeout: config.ratekitty.pyscripts_timeout,
-            memory: config.ratekitty.pyscripts_memory,
-        });
+        let workers = Workers::new(pyscripts::Settings::of(config));
         let rater = Rater::new(database.clone(), workers);
         Ok(Self {
             fetcher,

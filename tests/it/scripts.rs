@@ -239,6 +239,15 @@ async fn what_scripts_do_wrong_fails_the_period_and_nothing_else() {
     }
     assert_eq!(std::fs::read_to_string(&secret).unwrap(), "s3cret");
     std::fs::remove_file(&secret).unwrap();
+    // A script that failed fails again in the same words, and does not keep others
+    // from being known to its worker.
+    set_scripts(&app, &["x = 1 / 0", "y = 1 /"]).await;
+    let at = seconds(START).naive_utc();
+    let rater = app.pipeline().rater.scope("p", at, None).await.unwrap();
+    for _ in 0..3 {
+        let error = rater.rate(&mut frame(&given())).await.unwrap_err().to_string();
+        assert!(error.contains("script `script 0` failed: ZeroDivisionError in line 1"), "{error}");
+    }
     // What is printed is no fault, however long it is.
     set_scripts(&app, &["print('x' * 10_000_000)\nimport sys; print('y', file=sys.stderr)", good])
         .await;
@@ -247,7 +256,10 @@ async fn what_scripts_do_wrong_fails_the_period_and_nothing_else() {
     let mut app = app;
     app.config.ratekitty.pyscripts_python = "/nowhere/python".to_owned();
     let error = rate(&app, &given()).await.unwrap_err().to_string();
-    assert!(error.contains("pyscripts"), "{error}");
+    assert!(error.contains("can be started") && error.contains("pyscripts_python"), "{error}");
+    app.config.ratekitty.pyscripts_python = "true".to_owned();
+    let error = rate(&app, &given()).await.unwrap_err().to_string();
+    assert!(error.contains("`true` ended (exit status: 0)"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use chrono::NaiveDateTime;
 
 use super::{RatingError, RatingModule, Validity};
-use crate::{dataframe::DataFrame, state::scripts::ScriptRow};
+use crate::{config::Config, dataframe::DataFrame, state::scripts::ScriptRow};
 
 pub use pool::Workers;
 
@@ -38,12 +38,26 @@ pub struct Settings {
     pub memory: u64,
 }
 
+impl Settings {
+    /// What the configuration says.
+    pub fn of(config: &Config) -> Self {
+        let section = &config.ratekitty;
+        Self {
+            python: section.pyscripts_python.clone(),
+            program: section.program.clone(),
+            workers: config.orchestrator.max_workers,
+            timeout: section.pyscripts_timeout,
+            memory: section.pyscripts_memory,
+        }
+    }
+}
+
 /// Why scripts gave no prices.
 #[derive(Debug, thiserror::Error)]
 pub enum ScriptError {
     /// There is no worker.
     #[error(
-        "no worker for Python scripts can be started: {0}; check [ratekitty] pyscripts_python and its log"
+        "no worker for Python scripts can be started: {0}; check [ratekitty] pyscripts_python and pyscripts_memory, and what was written to standard error"
     )]
     Start(String),
     /// The worker ended by itself.

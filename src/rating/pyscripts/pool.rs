@@ -27,8 +27,13 @@ use crate::{dataframe::DataFrame, state::scripts::ScriptRow};
 const GROWTH: usize = 16;
 const ROOM: usize = 1 << 20;
 
+/// Time for a worker to start.
+const START: Duration = Duration::from_secs(30);
 /// Time for a worker that is told to end.
 const END: Duration = Duration::from_secs(1);
+
+/// What a worker says when it is ready.
+const READY: [u8; 4] = *b"well";
 
 /// A worker.
 struct Worker {
@@ -77,7 +82,7 @@ impl Workers {
         let idle = self.idle().pop();
         let mut worker = match idle {
             Some(worker) => worker,
-            None => self.start()?,
+            None => self.start().await?,
         };
         let limit = self.settings.timeout;
         // A worker that is dropped on the way, by an error or a stop, is killed.
@@ -97,7 +102,15 @@ impl Workers {
         answered.frame
     }
 
-    fn start(&self) -> Result<Worker, ScriptError> {
+    /// Starts a worker and ends it again, to see that it can be done.
+    ///
+    /// # Errors
+    /// [`ScriptError::Start`]
+    pub async fn probe(&self) -> Result<(), ScriptError> {
+        self.start().await.map(|_| ())
+    }
+
+    async fn start(&self) -> Result<Worker, ScriptError> {
         let told = |error: std::io::Error| ScriptError::Start(error.to_string());
         let program = match &self.settings.program {
             Some(program) => program.clone(),
@@ -124,7 +137,21 @@ impl Workers {
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(ScriptError::Start("it has no pipes".to_owned()));
         };
-        Ok(Worker { child, input, output, scripts: HashSet::new() })
+        let mut worker = Worker { child, input, output, scripts: HashSet::new() };
+        let mut said = [0; 4];
+        match timeout(START, worker.output.read_exact(&mut said)).await {
+            Ok(Ok(_)) if said == READY => Ok(worker),
+            Ok(Ok(_)) => {
+                Err(ScriptError::Start(format!("`{}` is no CPython 3", self.settings.python)))
+            }
+            Ok(Err(error)) => {
+                let ScriptError::Ended(how) = worker.ended(&error).await else {
+                    return Err(told(error));
+                };
+                Err(ScriptError::Start(format!("`{}` ended ({how})", self.settings.python)))
+            }
+            Err(_) => Err(ScriptError::Start("it does not answer".to_owned())),
+        }
     }
 }
 

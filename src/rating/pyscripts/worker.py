@@ -1,8 +1,8 @@
 """The worker of ratekitty's pyscripts module: runs scripts over dataframes.
 
 It reads requests from standard input and writes answers to standard output,
-each a JSON text after its length in four bytes, big end first. What scripts
-print is kept apart and told in the answer.
+each a JSON text after its length in four bytes, big end first; before the first
+one it writes "well". What scripts print is kept apart and told in the answer.
 """
 
 import sys
@@ -144,9 +144,13 @@ def main():
             result[kind] = [point(value, what) for value in points]
         return result
 
-    compiled = {}
+    sources, compiled = {}, {}
 
     def answer(request):
+        # Each text is sent once, also if a script before it fails now.
+        for script in request["scripts"]:
+            if "data" in script:
+                sources[script["name"], script["checksum"]] = script["data"]
         zone = datetime.timezone(datetime.timedelta(seconds=request["offset"]))
         begin = datetime.datetime.fromtimestamp(request["begin"], zone)
         end = datetime.datetime.fromtimestamp(request["end"], zone)
@@ -164,7 +168,7 @@ def main():
             key = (name, script["checksum"])
             try:
                 if key not in compiled:
-                    text = base64.b64decode(script["data"])
+                    text = base64.b64decode(sources[key])
                     compiled[key] = compile(text, f"<PyScripts: {name}>", "exec")
                 usage = run(compiled[key], usage, begin, end)
             except Nonsense as error:
@@ -202,6 +206,8 @@ def main():
             ]
         return {"usage": result, "printed": printed.parts}
 
+    sink.write(b"well")
+    sink.flush()
     while True:
         head = source.read(4)
         if len(head) < 4:
