@@ -1,7 +1,8 @@
 //! `etcd3+http://host:port`: a key on a lease, through etcd's JSON gateway.
 //!
 //! The key is made only if there is none, with a lease that is kept alive, and
-//! deleted only while it has our value: tooz's steps.
+//! deleted only while it has our value: tooz's steps. `etcd3://` is taken as
+//! `etcd3+http://`.
 
 use std::{sync::Arc, time::Duration};
 

@@ -10,7 +10,7 @@
 //! | `mysql` | `GET_LOCK` of that name, in a session |
 //! | `postgresql` | an advisory lock by two bytes of its MD5, in a session |
 //! | `redis`, `rediss` | a key that runs out unless it is renewed |
-//! | `etcd3+http`, `etcd3+https` | a key on a lease that is kept alive |
+//! | `etcd3+http`, `etcd3+https`, `etcd3` | a key on a lease that is kept alive |
 //!
 //! A lock spares work. That nothing is billed twice does not depend on it: a
 //! scope moves only from where it stood (`state::Step`).
@@ -186,7 +186,7 @@ impl Coordinator {
             "redis" | "rediss" => {
                 redis::RedisLocks::new(&place).map(|driver| Arc::new(driver) as _)
             }
-            "etcd3+http" | "etcd3+https" => {
+            "etcd3+http" | "etcd3+https" | "etcd3" => {
                 etcd3::EtcdLocks::new(&place).map(|driver| Arc::new(driver) as _)
             }
             _ => Err(place.unknown_scheme()),
@@ -342,7 +342,7 @@ mod tests {
         let cases = [
             ("zookeeper://h", "`zookeeper` is not supported"),
             ("memcached://h", "`memcached` is not supported"),
-            ("etcd3://h", "`etcd3` is not supported"),
+            ("etcd://h", "`etcd` is not supported"),
             ("nonsense://h", "`nonsense` is not known"),
             ("/var/lib/locks", "no scheme"),
             ("", "no scheme"),

@@ -4,11 +4,11 @@
 use percent_encoding::percent_decode_str;
 
 /// Schemes of tooz that we do not take locks by.
-const UNSUPPORTED: [&str; 8] =
-    ["etcd", "etcd3", "ipc", "kazoo", "kubernetes", "memcached", "zookeeper", "zake"];
+const UNSUPPORTED: [&str; 7] =
+    ["etcd", "ipc", "kazoo", "kubernetes", "memcached", "zookeeper", "zake"];
 
 /// What is supported, for messages.
-const KNOWN: &str = "file, mysql, postgresql, redis, rediss, etcd3+http, etcd3+https";
+const KNOWN: &str = "file, mysql, postgresql, redis, rediss, etcd3+http, etcd3+https, etcd3";
 
 /// A URL in pieces.
 #[derive(Debug, Default)]

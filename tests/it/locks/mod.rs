@@ -156,6 +156,20 @@ async fn tooz_and_we_exclude_each_other() {
 }
 
 #[tokio::test]
+async fn etcd3_is_etcd_over_http() {
+    let http = set_up("RATEKITTY_TEST_ETCD").replace("http://", "etcd3+http://");
+    let (long, short) = (
+        Coordinator::new(&http).unwrap(),
+        Coordinator::new(&http.replace("etcd3+http://", "etcd3://")).unwrap(),
+    );
+    let name = unique();
+    let held = short.try_lock(&name).await.unwrap().unwrap();
+    assert!(long.try_lock(&name).await.unwrap().is_none());
+    held.release().await;
+    soon(&long, &name).await.release().await;
+}
+
+#[tokio::test]
 async fn files_are_locked_as_the_reference_locks_them() {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("file://{}/a/b", dir.path().display());
