@@ -17,7 +17,12 @@ pub enum ApiError {
     BadRequest(String),
     /// There is nothing that fits.
     #[error("{0}")]
-    NotFound(&'static str),
+    NotFound(String),
+    /// A body of another type than JSON.
+    #[error(
+        "Did not attempt to load JSON data because the request Content-Type was not 'application/json'."
+    )]
+    NotJson,
     /// Dataframes cannot be read.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -43,6 +48,7 @@ impl ApiError {
                 StatusCode::BAD_REQUEST
             }
             Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             // A peer is away or behind; the same request may succeed later.
             Self::Storage(
                 StorageError::State(_)

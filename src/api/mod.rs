@@ -8,6 +8,7 @@
 //! `tests/fixtures/parity/api_v2`; where ours differ on purpose,
 //! `docs/COMPATIBILITY.md` says so.
 
+mod body;
 mod dates;
 mod error;
 mod query;
@@ -93,6 +94,11 @@ pub fn router(state: AppState) -> Router {
         .route("/v2/summary", methods(get(v2::summary::get), "GET, HEAD, OPTIONS"))
         .route("/v2/dataframes", methods(get(v2::dataframes::get), "GET, HEAD, OPTIONS"))
         .route("/v2/scope", methods(get(v2::scope::get), "GET, HEAD, OPTIONS"))
+        .route("/v2/rating/modules", methods(get(v2::modules::list), "GET, HEAD, OPTIONS"))
+        .route(
+            "/v2/rating/modules/{id}",
+            methods(get(v2::modules::get).put(v2::modules::put), "GET, HEAD, OPTIONS, PUT"),
+        )
         .route("/", methods(get(root::versions), "GET, HEAD, OPTIONS"))
         .fallback(not_found)
         .layer(middleware::from_fn(with_request_id));

@@ -31,6 +31,20 @@ pub use validity::Validity;
 /// nothing and is always there.
 pub const MODULES: [&str; 3] = ["noop", "hashmap", "pyscripts"];
 
+/// What a module is called in the API; the reference's texts.
+pub fn description(module: &str) -> &'static str {
+    match module {
+        "hashmap" => "HashMap rating module.",
+        "pyscripts" => "PyScripts rating module.",
+        _ => "Dummy test module.",
+    }
+}
+
+/// Whether a module has a configuration of its own in the API.
+pub fn is_configurable(module: &str) -> bool {
+    module != "noop"
+}
+
 /// Time for which rules are taken from memory. A change of price reaches a
 /// running processor at most that much later.
 const RULES_AGE: std::time::Duration = std::time::Duration::from_secs(2);

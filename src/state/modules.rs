@@ -2,7 +2,7 @@
 
 use sea_orm::ConnectionTrait;
 
-use super::{Context, StateError, statement};
+use super::{Context, Database, StateError, for_update, statement};
 
 /// State of a rating module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,4 +53,37 @@ pub async fn set(
     let values = [module.name.as_str().into(), module.enabled.into(), module.priority.into()];
     connection.execute_raw(statement(connection, sql, values)).await.to(action)?;
     Ok(())
+}
+
+/// Changes what is given of a module's state; a module without a row gets one.
+///
+/// # Errors
+/// A database that fails.
+pub async fn change(
+    database: &Database,
+    name: &str,
+    enabled: Option<bool>,
+    priority: Option<i32>,
+) -> Result<(), StateError> {
+    let action = "change a rating module";
+    let transaction = database.begin().await?;
+    let sql = format!("SELECT name FROM modules_state WHERE name = ?{}", for_update(&transaction));
+    let row = transaction.query_one_raw(statement(&transaction, &sql, [name.into()])).await;
+    if row.to(action)?.is_none() {
+        let sql = "INSERT INTO modules_state (name, state, priority) VALUES (?, ?, ?)";
+        // As the reference has them.
+        let values = [name.into(), false.into(), 1.into()];
+        transaction.execute_raw(statement(&transaction, sql, values)).await.to(action)?;
+    }
+    if let Some(enabled) = enabled {
+        let sql = "UPDATE modules_state SET state = ? WHERE name = ?";
+        let update = statement(&transaction, sql, [enabled.into(), name.into()]);
+        transaction.execute_raw(update).await.to(action)?;
+    }
+    if let Some(priority) = priority {
+        let sql = "UPDATE modules_state SET priority = ? WHERE name = ?";
+        let update = statement(&transaction, sql, [priority.into(), name.into()]);
+        transaction.execute_raw(update).await.to(action)?;
+    }
+    transaction.commit().await.to(action)
 }

@@ -52,7 +52,7 @@ pub(in crate::api) async fn get(
     let body = if page.limit <= LARGE {
         let retrieved = state.storage.retrieve(&selection, page).await?;
         if retrieved.total == 0 {
-            return Err(ApiError::NotFound(NOTHING_FOUND));
+            return Err(ApiError::NotFound(NOTHING_FOUND.to_owned()));
         }
         let mut frames = Frames::new(retrieved.total);
         let mut text = frames.add(retrieved.points);
@@ -79,7 +79,7 @@ async fn stream_page(
         sink.finish(result).await;
     });
     match begun.await {
-        Ok(Ok(0)) => Err(ApiError::NotFound(NOTHING_FOUND)),
+        Ok(Ok(0)) => Err(ApiError::NotFound(NOTHING_FOUND.to_owned())),
         Ok(Ok(_)) => {
             Ok(Body::from_stream(stream::poll_fn(move |context| receiver.poll_recv(context))))
         }

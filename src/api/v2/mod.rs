@@ -1,6 +1,7 @@
 //! Version 2 of the API.
 
 pub(super) mod dataframes;
+pub(super) mod modules;
 pub(super) mod scope;
 pub(super) mod summary;
 

@@ -43,7 +43,7 @@ pub(in crate::api) async fn get(
     let page = page(&args);
     let found = scopes::list(&state.database, &filter, page.offset, page.limit).await?;
     if found.is_empty() {
-        return Err(ApiError::NotFound(NOTHING_FOUND));
+        return Err(ApiError::NotFound(NOTHING_FOUND.to_owned()));
     }
     let results: Vec<Value> = found.iter().map(show).collect();
     Ok(json_response(&json!({"results": results})))

@@ -2,6 +2,7 @@
 //! of the libraries it stands on. How each fixture was made is said in the
 //! `generate.py` beside it.
 
+mod api_rating;
 mod api_v2;
 mod decimal;
 mod hashmap;

@@ -1,0 +1,86 @@
+//! `/v2/rating/modules`: rating modules, whether they rate, and in which order.
+//!
+//! A change reaches running processors with the next period that they rate
+//! (`rating::Rater` reads modules again after two seconds).
+
+use axum::{
+    body::Bytes,
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+use super::json_response;
+use crate::{
+    api::{
+        AppState,
+        body::{self, Kind, Object, Spec},
+        error::ApiError,
+    },
+    rating::{MODULES, description, is_configurable},
+    state::modules::{self, ModuleState},
+};
+
+const BODY: &[Spec] = &[("enabled", Kind::Bool), ("priority", Kind::Int)];
+
+/// `GET /v2/rating/modules`.
+pub(in crate::api) async fn list(State(state): State<AppState>) -> Result<Response, ApiError> {
+    let states = modules::list(state.database.connection()).await?;
+    let mut names = MODULES;
+    names.sort_unstable();
+    let modules: Vec<Value> = names.iter().map(|name| show(name, &states)).collect();
+    Ok(json_response(&json!({"modules": modules})))
+}
+
+/// `GET /v2/rating/modules/{id}`.
+pub(in crate::api) async fn get(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    known(&id)?;
+    let states = modules::list(state.database.connection()).await?;
+    Ok(json_response(&show(&id, &states)))
+}
+
+/// `PUT /v2/rating/modules/{id}`.
+pub(in crate::api) async fn put(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    let body = Object::check(body::json(&headers, &bytes)?, BODY)?;
+    known(&id)?;
+    let priority = match body.int("priority") {
+        Some(priority) => Some(i32::try_from(priority).map_err(|_| {
+            // The reference fails in its database.
+            body.invalid("priority", "value must be from -2147483648 to 2147483647")
+        })?),
+        None => None,
+    };
+    // It is always enabled, and changes nothing.
+    if id != "noop" {
+        modules::change(&state.database, &id, body.boolean("enabled"), priority).await?;
+    }
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    Ok((StatusCode::NO_CONTENT, kind).into_response())
+}
+
+fn known(id: &str) -> Result<(), ApiError> {
+    match MODULES.contains(&id) {
+        true => Ok(()),
+        false => Err(ApiError::NotFound(format!("Module '{id}' not found"))),
+    }
+}
+
+fn show(name: &str, states: &[ModuleState]) -> Value {
+    let state = states.iter().find(|state| state.name == name && name != "noop");
+    json!({
+        "module_id": name,
+        "description": description(name),
+        "enabled": state.map_or(name == "noop", |state| state.enabled),
+        "hot_config": is_configurable(name),
+        "priority": state.map_or(1, |state| state.priority),
+    })
+}
