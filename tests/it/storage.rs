@@ -150,6 +150,48 @@ async fn keeps_what_it_is_given() {
 }
 
 #[tokio::test]
+async fn scopes_that_differ_in_case_or_blanks_are_apart() {
+    let names = ["p", "P", "p ", " p", "p\u{a0}", "é", "e\u{301}", "E", "ß", "ss", "p\t"];
+    for Backend { name, storage, .. } in backends().await {
+        for (at, scope) in names.iter().enumerate() {
+            let mut one = point(scope, "a", &format!("{}", 1 << at), "1");
+            one.groupby.insert("flavor".into(), json!(scope));
+            // Types are told apart in the same way.
+            let mut given = DataFrame::new(hour(0));
+            given.add("cpu", [one.clone()]);
+            given.add(scope, [one]);
+            storage.put(scope, &given).await.unwrap();
+        }
+        let groupby = [GroupKey::Label("project_id".into())];
+        let by_scope = storage.total(&everything(), &groupby, Page::ALL).await.unwrap();
+        let found: Vec<_> = by_scope.rows.iter().map(|row| row.values[0].clone()).collect();
+        let mut sorted = names.to_vec();
+        sorted.sort_unstable();
+        assert_eq!(found, sorted.iter().map(|name| json!(name)).collect::<Vec<_>>(), "{name}");
+        for (at, scope) in names.iter().enumerate() {
+            for (key, times) in [("project_id", 2), ("type", 1), ("flavor", 2)] {
+                let selection = everything().with(key, &[scope]);
+                let (qty, _, points) = sums(&*storage, &selection).await;
+                let expected = (Decimal::from(times << at), times as u64);
+                assert_eq!((qty, points), expected, "{name}: {key} {scope:?}");
+            }
+        }
+        let all = storage.retrieve(&everything(), Page::ALL).await.unwrap();
+        assert_eq!(all.points.len(), 2 * names.len(), "{name}");
+        for (at, (_, frame_type, point)) in all.points.iter().enumerate() {
+            let page = Page { offset: at as u64, limit: 1 };
+            let one = storage.retrieve(&everything(), page).await.unwrap();
+            assert_eq!((&one.points[0].1, &one.points[0].2), (frame_type, point), "{name} {at}");
+        }
+        // What is done to one leaves the others alone.
+        storage.put("p", &DataFrame::new(hour(0))).await.unwrap();
+        storage.remove("é", hour(0).begin, hour(1).begin).await.unwrap();
+        let (_, _, points) = sums(&*storage, &everything()).await;
+        assert_eq!(points, 2 * (names.len() as u64 - 2), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn replacing_a_period_replaces_it_whole() {
     for Backend { name, storage, .. } in backends().await {
         let two = [("cpu", point("p1", "a", "1", "1")), ("ram", point("p1", "b", "2", "2"))];

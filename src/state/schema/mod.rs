@@ -147,7 +147,10 @@ async fn make(transaction: &Transaction) -> Result<(), StateError> {
     };
     match found {
         // Made in full, or begun on MariaDB and not finished.
-        None => execute(transaction, &own::tables(transaction)).await?,
+        None => {
+            let collation = own::mysql_collation(&version(transaction).await?);
+            execute(transaction, &own::tables(transaction, collation)).await?;
+        }
         Some(found) if found > own::VERSION => return Err(unknown_own_version(found)),
         Some(found) => execute(transaction, &own::steps(found)).await?,
     }
@@ -157,6 +160,17 @@ async fn make(transaction: &Transaction) -> Result<(), StateError> {
     let insert = statement(transaction, insert, [own::VERSION.into()]);
     transaction.execute_raw(insert).await.to(action)?;
     Ok(())
+}
+
+/// What a MySQL server calls itself; empty for others.
+async fn version(transaction: &Transaction) -> Result<String, StateError> {
+    let action = "read the server's version";
+    if transaction.get_database_backend() != DatabaseBackend::MySql {
+        return Ok(String::new());
+    }
+    let select = statement(transaction, "SELECT VERSION() AS version", []);
+    let row = transaction.query_one_raw(select).await.to(action)?;
+    row.map_or(Ok(String::new()), |row| row.try_get("", "version").to(action))
 }
 
 async fn execute(transaction: &Transaction, statements: &[String]) -> Result<(), StateError> {

@@ -26,7 +26,8 @@ impl Db {
             Self::Postgresql => format!("{server}/postgres"),
             _ => server.clone(),
         };
-        execute(&admin, &[&format!("CREATE DATABASE {name}")]).await;
+        let charset = if self == Self::Mariadb { " CHARACTER SET utf8mb4" } else { "" };
+        execute(&admin, &[&format!("CREATE DATABASE {name}{charset}")]).await;
         let (scheme, rest) = server.split_once("://").unwrap();
         let driver = if self == Self::Mariadb { "pymysql" } else { "psycopg2" };
         Some(format!("{scheme}+{driver}://{rest}/{name}"))
