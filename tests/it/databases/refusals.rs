@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{configuration, open};
 use crate::support::{
-    Db,
+    Authority, Db,
     databases::execute,
     servers::{Server, free_port},
     set_up,
@@ -131,8 +131,72 @@ async fn a_lost_connection_is_replaced() {
     }
 }
 
+#[tokio::test]
+async fn servers_are_reached_over_tls() {
+    let dir = tempfile::tempdir().unwrap();
+    let (authority, other) = (Authority::new(), Authority::new());
+    let (certificate, key) = authority.sign("127.0.0.1");
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (ca, wrong) = (write("ca.pem", &authority.pem()), write("wrong.pem", &other.pem()));
+    let arguments = vec![
+        format!("--ssl-ca={ca}"),
+        format!("--ssl-cert={}", write("cert.pem", &certificate)),
+        format!("--ssl-key={}", write("key.pem", &key)),
+    ];
+    let server = mariadb_with(dir.path(), arguments).await;
+    let login = Db::Mariadb.server().unwrap();
+    let login = login.split_once("://").unwrap().1.split_once('@').unwrap().0;
+    let admin = format!("mysql://{login}@127.0.0.1:{}", server.port());
+    execute(
+        &admin,
+        &[
+            "CREATE DATABASE ck",
+            "CREATE USER safe@'127.0.0.1' IDENTIFIED BY 'pw' REQUIRE SSL",
+            "GRANT ALL ON ck.* TO safe@'127.0.0.1'",
+        ],
+    )
+    .await;
+    let url = |host: &str, query: &str| {
+        format!("mysql+pymysql://safe:pw@{host}:{}/ck?{query}", server.port())
+    };
+    let connect = |url: String| async move {
+        let (_dir, config) = configuration(&url, "");
+        Database::connect(&config.database).await
+    };
+    let database = connect(url("127.0.0.1", &format!("ssl_ca={ca}"))).await.unwrap();
+    schema::upgrade(&database).await.unwrap();
+    let sql = "SHOW STATUS LIKE 'Ssl_cipher'";
+    let cipher: String = super::rows(&database, sql).await[0].try_get_by_index(1).unwrap();
+    assert!(!cipher.is_empty());
+    // TLS is taken where it is offered; without it, this user is refused.
+    connect(url("127.0.0.1", "")).await.unwrap();
+    assert!(connect(url("127.0.0.1", "ssl_disabled=true")).await.is_err());
+    // Another authority, another name.
+    let error = connect(url("127.0.0.1", &format!("ssl_ca={wrong}"))).await.unwrap_err();
+    assert!(error.to_string().contains("certificate"), "{error}");
+    let error = connect(url("localhost", &format!("ssl_ca={ca}"))).await.unwrap_err();
+    assert!(error.to_string().contains("certificate"), "{error}");
+    let name = format!("ssl_ca={ca}&ssl_check_hostname=false");
+    connect(url("localhost", &name)).await.unwrap();
+    // Locks on the same server.
+    let locks = |query: &str| {
+        let url = format!("mysql://safe:pw@127.0.0.1:{}/ck?{query}", server.port());
+        ratekitty::lock::Coordinator::new(&url).unwrap()
+    };
+    locks(&format!("ssl_ca={ca}")).probe().await.unwrap();
+    assert!(locks(&format!("ssl_ca={wrong}")).probe().await.is_err());
+}
+
 /// A MariaDB of a test's own.
 pub async fn mariadb(dir: &Path) -> Server {
+    mariadb_with(dir, Vec::new()).await
+}
+
+async fn mariadb_with(dir: &Path, more: Vec<String>) -> Server {
     let port = free_port();
     let data = dir.join("data");
     let copied =
@@ -148,6 +212,7 @@ pub async fn mariadb(dir: &Path) -> Server {
         command.arg(format!("--port={port}")).arg(format!("--pid-file={dir}/pid"));
         // What is committed must be there after a kill: nothing is tuned away.
         command.args(["--bind-address=127.0.0.1", "--skip-name-resolve"]);
+        command.args(&more);
         if is_root.trim() == "0" {
             command.arg("--user=root");
         }

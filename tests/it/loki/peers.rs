@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
     RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -11,7 +10,7 @@ use rustls::{
 
 use super::{by_flavor, frame};
 use crate::support::{
-    FakeLoki, StorageExt, TestApp,
+    Authority, FakeLoki, StorageExt, TestApp,
     fake_loki::{Deletes, Limits, Role},
 };
 
@@ -28,32 +27,11 @@ fn set_time(loki: &FakeLoki) {
     loki.set_now(now.timestamp() * 1_000_000_000);
 }
 
-/// A certificate authority and what it signed: (certificate, key) in PEM.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        Self { issuer }
-    }
-
-    fn sign(&self, name: &str) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        (certificate.pem(), key.serialize_pem())
-    }
-}
-
 /// A server of `server` that asks clients for a certificate of `clients`.
 fn mutual_tls(server: &Authority, clients: &Authority) -> ServerConfig {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(clients.issuer.pem().as_bytes()).unwrap()).unwrap();
+    roots.add(CertificateDer::from_pem_slice(clients.pem().as_bytes()).unwrap()).unwrap();
     let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
     let (certificate, key) = server.sign("127.0.0.1");
     ServerConfig::builder()
@@ -78,8 +56,8 @@ async fn certificates_are_shown_and_checked_on_both_sides() {
     };
     let (certificate, key) = ours.sign("client");
     let (other_certificate, other_key) = theirs.sign("client");
-    let ca = file("ca.pem", &ours.issuer.pem());
-    let other_ca = file("other-ca.pem", &theirs.issuer.pem());
+    let ca = file("ca.pem", &ours.pem());
+    let other_ca = file("other-ca.pem", &theirs.pem());
     let (certificate, key) = (file("client.pem", &certificate), file("client.key", &key));
     let other = (file("other.pem", &other_certificate), file("other.key", &other_key));
     let identity = format!("cert_file = {certificate}\nkey_file = {key}");

@@ -2,6 +2,7 @@
 //! API without a socket, and real programs.
 
 mod app;
+mod authority;
 pub mod cloud;
 pub mod databases;
 pub mod fake_loki;
@@ -9,6 +10,7 @@ mod prometheus;
 pub mod servers;
 
 pub use app::TestApp;
+pub use authority::Authority;
 pub use cloud::Cloud;
 pub use databases::Db;
 pub use fake_loki::FakeLoki;
