@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Answers are the reference's (CloudKitty 25.0.0), recorded in
-//! `tests/fixtures/parity/api_v2`; where ours differ on purpose,
+//! `tests/fixtures/parity/api_*`; where ours differ on purpose,
 //! `docs/COMPATIBILITY.md` says so.
 
 mod body;
@@ -13,6 +13,7 @@ mod dates;
 mod error;
 mod query;
 mod root;
+mod v1;
 mod v2;
 
 use std::{sync::Arc, time::Duration};
@@ -90,7 +91,7 @@ pub fn check(config: &Config) -> Result<(), StartError> {
 
 /// All routes.
 pub fn router(state: AppState) -> Router {
-    let v2 = Router::new()
+    let routes = Router::new()
         .route("/v2/summary", methods(get(v2::summary::get), "GET, HEAD, OPTIONS"))
         .route("/v2/dataframes", methods(get(v2::dataframes::get), "GET, HEAD, OPTIONS"))
         .route("/v2/scope", methods(get(v2::scope::get), "GET, HEAD, OPTIONS"))
@@ -100,13 +101,14 @@ pub fn router(state: AppState) -> Router {
             methods(get(v2::modules::get).put(v2::modules::put), "GET, HEAD, OPTIONS, PUT"),
         )
         .route("/", methods(get(root::versions), "GET, HEAD, OPTIONS"))
+        .merge(v1::routes())
         .fallback(not_found)
         .layer(middleware::from_fn(with_request_id));
     Router::new()
         .route("/healthcheck", any(root::healthcheck))
         .route("/healthcheck/{*rest}", any(root::healthcheck))
         .route("/healthcheck/", any(root::healthcheck))
-        .fallback_service(v2.with_state(state))
+        .fallback_service(routes.with_state(state))
 }
 
 /// Serves until told to stop; running requests are then finished within `grace`.

@@ -35,6 +35,18 @@ pub(super) enum Kind {
 /// An argument that an endpoint takes.
 pub(super) type Spec = (&'static str, Kind);
 
+/// The names of a query's arguments, each once, in order of first appearance.
+pub(super) fn names(query: Option<&str>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for part in query.unwrap_or_default().split('&').filter(|part| !part.is_empty()) {
+        let name = decode(part.split_once('=').map_or(part, |(name, _)| name));
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
 /// The arguments of a request, which are those that the endpoint takes and
 /// have the right form.
 #[derive(Debug, Default)]

@@ -1,0 +1,106 @@
+//! `/v1/rating/modules`: rating modules, whether they rate, and in which order.
+
+use axum::{
+    body::Bytes,
+    extract::{Path, RawQuery, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+use super::wsme::{Attribute, Fault, Kind, answer, body, no_arguments};
+use crate::{
+    api::AppState,
+    rating::{MODULES, description, is_configurable},
+    state::modules::{self, ModuleState},
+};
+
+const MODULE: &[Attribute] = &[
+    ("module_id", Kind::Text, true),
+    ("description", Kind::Text, false),
+    ("enabled", Kind::Bool, false),
+    ("hot-config", Kind::Bool, false),
+    ("priority", Kind::Int, false),
+];
+
+/// `GET /v1/rating/modules`.
+pub(super) async fn list(
+    State(state): State<AppState>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Fault> {
+    no_arguments(query.as_deref())?;
+    let states = modules::list(state.database.connection()).await?;
+    let mut names = MODULES;
+    names.sort_unstable();
+    let modules: Vec<Value> = names.iter().map(|name| show(name, &states)).collect();
+    Ok(answer(StatusCode::OK, &json!({"modules": modules})))
+}
+
+/// `GET /v1/rating/modules/{id}`.
+pub(super) async fn get(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Fault> {
+    no_arguments(query.as_deref())?;
+    known(&id)?;
+    let states = modules::list(state.database.connection()).await?;
+    Ok(answer(StatusCode::OK, &show(&id, &states)))
+}
+
+/// `PUT /v1/rating/modules/{id}`; without an id, that of the body counts.
+///
+/// The reference answers with a redirect to the same URL, which clients follow
+/// by the same request again and again. Without a `Location` they take it for
+/// the end.
+pub(super) async fn put(
+    State(state): State<AppState>,
+    id: Option<Path<String>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Result<Response, Fault> {
+    no_arguments(query.as_deref())?;
+    let body = body("module", &headers, &bytes, MODULE)?;
+    let of_body = || body.get("module_id").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let id = id.map_or_else(of_body, |Path(id)| id);
+    known(&id)?;
+    let enabled = body.get("enabled").and_then(Value::as_bool);
+    let priority = body.get("priority").and_then(Value::as_i64);
+    // It is always enabled, and changes nothing.
+    if id != "noop" {
+        let priority = priority.and_then(|priority| i32::try_from(priority).ok());
+        modules::change(&state.database, &id, enabled, priority).await?;
+    }
+    Ok(answer(StatusCode::FOUND, &Value::Null))
+}
+
+/// `GET /v1/rating/reload_modules`: processors read modules and rules by
+/// themselves, so there is nothing to do.
+pub(super) async fn reload(RawQuery(query): RawQuery) -> Result<Response, Fault> {
+    no_arguments(query.as_deref())?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `/v1/rating/module_config/noop`.
+pub(super) async fn not_configurable() -> Fault {
+    Fault::Client(StatusCode::CONFLICT, "Module is not configurable".to_owned())
+}
+
+fn known(id: &str) -> Result<(), Fault> {
+    match MODULES.contains(&id) {
+        true => Ok(()),
+        false => Err(Fault::Client(StatusCode::NOT_FOUND, "Module not found.".to_owned())),
+    }
+}
+
+fn show(name: &str, states: &[ModuleState]) -> Value {
+    let state = states.iter().find(|state| state.name == name && name != "noop");
+    json!({
+        "module_id": name,
+        "description": description(name),
+        "enabled": state.map_or(name == "noop", |state| state.enabled),
+        "hot-config": is_configurable(name),
+        "priority": state.map_or(1, |state| state.priority),
+    })
+}
