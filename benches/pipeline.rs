@@ -38,7 +38,7 @@ use ratekitty::{
         pricelist::PriceList,
         pyscripts::{self, Scripts, Workers},
     },
-    state::{Database, Step, rating_rules, schema, scripts::ScriptRow},
+    state::{Database, Step, audit::Audit, rating_rules, schema, scripts::ScriptRow},
     storage::{self, GroupKey, Page, Selection, Storage},
     time::{Clock, ManualClock, Period, RealClock, seconds},
 };
@@ -226,8 +226,11 @@ async fn rating(runs: usize) {
     let setup = Setup::new("http://127.0.0.1:1").await;
     let now = seconds(START).naive_utc();
     prices().import(&setup.database, now, false).await.unwrap();
-    let rules =
-        Rules::compile(&rating_rules::load(setup.database.connection()).await.unwrap(), "p1", now);
+    let rules = Rules::compile(
+        &rating_rules::load(setup.database.connection()).await.unwrap(),
+        Some("p1"),
+        now,
+    );
     let labels = |id: usize| -> (Labels, Labels) {
         let groupby = json!({"project_id": "p1", "id": format!("vm-{id}")});
         let metadata = json!({"flavor": format!("m{}", id % 40)});
@@ -283,12 +286,9 @@ async fn python(runs: usize) {
         let row = ScriptRow {
             id: 1,
             script_id: String::new(),
-            name: name.to_owned(),
             data: text.into(),
             checksum: name.to_owned(),
-            start: at,
-            end: None,
-            description: None,
+            audit: Audit::new(name.to_owned(), None, (at, None), ("bench", at)),
         };
         let scripts = Scripts::at(workers.clone(), &[row], at);
         scripts.rate(&mut frame.clone()).await.unwrap();

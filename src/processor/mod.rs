@@ -37,10 +37,7 @@ use crate::{
     },
     fetcher::{FetchError, Fetcher},
     lock::{Coordinator, Lock, LockName},
-    rating::{
-        Rater, ScopeRater,
-        pyscripts::{self, Workers},
-    },
+    rating::{Rater, ScopeRater},
     state::{
         Database, StateError, periods,
         scopes::{self, ScopeKeys, ScopeState},
@@ -177,8 +174,7 @@ impl Pipeline {
             collect_timeout: config.orchestrator.collector_request_timeout,
             shutdown_grace: config.ratekitty.shutdown_grace,
         };
-        let workers = Workers::new(pyscripts::Settings::of(config));
-        let rater = Rater::new(database.clone(), workers);
+        let rater = Rater::new(config, database.clone());
         Ok(Self {
             fetcher,
             collector,

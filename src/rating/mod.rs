@@ -4,6 +4,7 @@
 //! of priority. The modules of a scope are loaded by a [`Rater`], which keeps
 //! them as long as rules and validity allow.
 
+pub mod edit;
 pub mod hashmap;
 pub mod pricelist;
 pub mod pyscripts;
@@ -16,6 +17,7 @@ use chrono::NaiveDateTime;
 use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
+    config::Config,
     dataframe::DataFrame,
     state::{
         Database, StateError,
@@ -126,9 +128,10 @@ pub struct ScopeRater {
 }
 
 impl Rater {
-    /// A rater that reads its rules from `database`, and runs scripts by
-    /// `workers`.
-    pub fn new(database: Database, workers: Arc<Workers>) -> Self {
+    /// A rater that reads its rules from `database`, and runs scripts in workers
+    /// of its own, which it starts when there are scripts to run.
+    pub fn new(config: &Config, database: Database) -> Self {
+        let workers = Workers::new(pyscripts::Settings::of(config));
         Self { database, workers, loaded: Mutex::new(None) }
     }
 
@@ -141,7 +144,7 @@ impl Rater {
         let snapshot = self.database.snapshot().await?;
         let modules = modules::list(&snapshot).await?;
         let rows = rating_rules::load(&snapshot).await?;
-        let scripts = scripts::load(&snapshot).await?;
+        let scripts = scripts::load(&snapshot, scripts::Which::Kept).await?;
         drop(snapshot);
         // What did not change keeps its place, so that compiled rules live on.
         let loaded = match cached.take() {
@@ -180,6 +183,25 @@ impl Rater {
         {
             return Ok(previous);
         }
+        self.compile(loaded, Some(scope_id), at)
+    }
+
+    /// The modules for a quote at an instant of the local wall clock: with the
+    /// rules as they are now, and no scope's own ones.
+    ///
+    /// # Errors
+    /// As [`Self::scope`].
+    pub async fn quoting(&self, at: NaiveDateTime) -> Result<ScopeRater, RatingError> {
+        self.loaded.lock().await.take();
+        self.compile(self.load().await?, None, at)
+    }
+
+    fn compile(
+        &self,
+        loaded: Loaded,
+        scope_id: Option<&str>,
+        at: NaiveDateTime,
+    ) -> Result<ScopeRater, RatingError> {
         let mut enabled: Vec<&ModuleState> = loaded
             .modules
             .iter()

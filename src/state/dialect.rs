@@ -146,6 +146,12 @@ pub(crate) fn is_duplicate(error: &DbErr) -> bool {
     matches!(error.sql_err(), Some(sea_orm::SqlErr::UniqueConstraintViolation(_)))
 }
 
+/// Whether a column cannot hold a value: it is too long, or has characters that
+/// the table has not.
+pub(crate) fn is_refused_value(error: &DbErr) -> bool {
+    matches!(mysql_number(error), Some(1366 | 1406)) || code(error).as_deref() == Some("22001")
+}
+
 /// Whether an index of that name is there, which MySQL cannot be asked before.
 pub(super) fn is_known_index(error: &DbErr) -> bool {
     mysql_number(error) == Some(1061)

@@ -6,6 +6,7 @@
 //! `ratekitty_`. SQL is written once; what differs between databases is in
 //! `dialect`.
 
+pub mod audit;
 mod dialect;
 pub mod modules;
 pub mod periods;
@@ -42,7 +43,7 @@ use tracing::warn;
 use dialect::{Refusal, is_conflict, refusal};
 pub(crate) use dialect::{
     as_text, date_column, date_value, decimal_placeholder, for_update, insert_if_new, insert_row,
-    integer_sum, is_duplicate, optional_date_value, placeholders, statement,
+    integer_sum, is_duplicate, is_refused_value, optional_date_value, placeholders, statement,
 };
 pub use step::Step;
 use url::{Server, Target};
@@ -173,6 +174,18 @@ impl StateError {
             Self::Moved(_) | Self::Rescheduled { .. } => true,
             _ => false,
         }
+    }
+}
+
+impl StateError {
+    /// Whether a column cannot hold a value.
+    pub(crate) fn is_refused_value(&self) -> bool {
+        matches!(self, Self::Statement { source, .. } if is_refused_value(source))
+    }
+
+    /// Whether a row with the same unique key is there.
+    pub(crate) fn is_duplicate(&self) -> bool {
+        matches!(self, Self::Statement { source, .. } if is_duplicate(source))
     }
 }
 

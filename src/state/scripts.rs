@@ -11,7 +11,9 @@ use sea_orm::ConnectionTrait;
 use sha2::{Digest, Sha512};
 
 use super::{
-    Context, StateError, date_column, date_value, insert_row, optional_date_value, statement,
+    Context, StateError,
+    audit::{self, Audit},
+    date_value, insert_row, optional_date_value, statement,
 };
 
 const ACTION: &str = "read the scripts";
@@ -26,98 +28,139 @@ pub struct ScriptRow {
     pub id: i32,
     /// Public identifier.
     pub script_id: String,
-    /// Name.
-    pub name: String,
     /// Its text.
     pub data: Vec<u8>,
     /// SHA-512 of the text, in hex.
     pub checksum: String,
-    /// First instant at which it holds, local time without zone.
-    pub start: NaiveDateTime,
-    /// First instant at which it no longer holds.
-    pub end: Option<NaiveDateTime>,
-    /// For people.
-    pub description: Option<String>,
+    /// When it holds, what it is called, who made it.
+    pub audit: Audit,
 }
 
-impl ScriptRow {
-    /// Whether it holds at an instant.
-    pub fn holds(&self, at: NaiveDateTime) -> bool {
-        self.start <= at && self.end.is_none_or(|end| at < end)
-    }
+/// Which scripts to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which<'a> {
+    /// Those that are not deleted.
+    Kept,
+    /// All.
+    All,
+    /// The one of this public identifier, deleted or not.
+    One(&'a str),
 }
 
-/// All scripts that are not deleted, in the order of their rows, which is that
-/// in which they run. `connection` should be a snapshot.
+/// Reads scripts in the order of their rows, which is that in which they run.
+/// `connection` should be a snapshot.
 ///
 /// # Errors
 /// A database that fails, a text that cannot be unpacked.
-pub async fn load(connection: &impl ConnectionTrait) -> Result<Vec<ScriptRow>, StateError> {
-    let sql = "SELECT id, script_id, name, data, checksum, start, \"end\", description \
-               FROM pyscripts_scripts WHERE deleted IS NULL ORDER BY id";
-    let rows = connection.query_all_raw(statement(connection, sql, [])).await.to(ACTION)?;
+pub async fn load(
+    connection: &impl ConnectionTrait,
+    which: Which<'_>,
+) -> Result<Vec<ScriptRow>, StateError> {
+    let (condition, value) = match which {
+        Which::Kept => ("WHERE r.deleted IS NULL", None),
+        Which::All => ("", None),
+        Which::One(id) => ("WHERE r.script_id = ?", Some(id.into())),
+    };
+    let sql = format!(
+        "SELECT r.id, r.script_id, r.data, r.checksum, {} FROM pyscripts_scripts r {condition} \
+         ORDER BY r.id",
+        audit::COLUMNS
+    );
+    let rows = connection.query_all_raw(statement(connection, &sql, value)).await.to(ACTION)?;
     let mut scripts = Vec::with_capacity(rows.len());
     for row in &rows {
-        let name: String = row.try_get("", "name").to(ACTION)?;
+        let audit = audit::read(row)?;
         let packed: Vec<u8> = row.try_get("", "data").to(ACTION)?;
         let mut data = Vec::new();
         let unpacked = ZlibDecoder::new(packed.as_slice()).take(LONGEST).read_to_end(&mut data);
         if unpacked.is_err() || data.len() as u64 == LONGEST {
-            let value = format!("the text of script `{name}` cannot be unpacked");
+            let value = format!("the text of script `{}` cannot be unpacked", audit.name);
             return Err(StateError::BadValue { column: "pyscripts_scripts.data", value });
         }
-        let start = date_column(row, "start")?.ok_or(StateError::BadValue {
-            column: "pyscripts_scripts.start",
-            value: "NULL".to_owned(),
-        })?;
         let checksum: Option<String> = row.try_get("", "checksum").to(ACTION)?;
         scripts.push(ScriptRow {
             id: row.try_get("", "id").to(ACTION)?,
             script_id: row.try_get("", "script_id").to(ACTION)?,
-            name,
             data,
             checksum: checksum.unwrap_or_default(),
-            start,
-            end: date_column(row, "end")?,
-            description: row.try_get("", "description").to(ACTION)?,
+            audit,
         });
     }
     Ok(scripts)
 }
 
-/// Adds a script that holds from `start` to before `end`, and gives its row
-/// number.
+/// The text as it is kept.
+///
+/// # Errors
+/// Nothing that happens.
+pub fn packed(data: &[u8]) -> Result<Vec<u8>, StateError> {
+    let mut packed = ZlibEncoder::new(Vec::new(), Compression::default());
+    let packed = packed.write_all(data).and_then(|()| packed.finish());
+    packed.map_err(|error| StateError::BadValue {
+        column: "pyscripts_scripts.data",
+        value: error.to_string(),
+    })
+}
+
+fn checksum(data: &[u8]) -> String {
+    Sha512::digest(data).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Adds a script and gives its row number.
 ///
 /// # Errors
 /// A database that fails.
 pub async fn add(
     connection: &impl ConnectionTrait,
-    (name, data, description): (&str, &[u8], Option<&str>),
-    (start, end): (NaiveDateTime, Option<NaiveDateTime>),
-    (user, now): (&str, NaiveDateTime),
+    script_id: &str,
+    data: &[u8],
+    audit: &Audit,
 ) -> Result<i64, StateError> {
-    let mut packed = ZlibEncoder::new(Vec::new(), Compression::default());
-    let packed = packed.write_all(data).and_then(|()| packed.finish());
-    let packed = packed.map_err(|error| StateError::BadValue {
-        column: "pyscripts_scripts.data",
-        value: error.to_string(),
-    })?;
-    let checksum: String = Sha512::digest(data).iter().map(|byte| format!("{byte:02x}")).collect();
     let sql = "INSERT INTO pyscripts_scripts \
                (script_id, name, data, checksum, created_at, start, \"end\", description, \
                created_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
     let values = [
-        super::rating_rules::new_id().into(),
-        name.into(),
-        packed.into(),
-        checksum.into(),
-        date_value(connection, now),
-        date_value(connection, start),
-        optional_date_value(connection, end),
-        description.into(),
-        user.into(),
+        script_id.into(),
+        audit.name.as_str().into(),
+        packed(data)?.into(),
+        checksum(data).into(),
+        date_value(connection, audit.created_at),
+        date_value(connection, audit.start),
+        optional_date_value(connection, audit.end),
+        audit.description.clone().into(),
+        audit.created_by.as_str().into(),
     ];
     insert_row(connection, sql, values).await.to("add a script")
+}
+
+/// Changes what may change of a script: its text, if one is given, its time,
+/// description, and who changed it.
+///
+/// # Errors
+/// A database that fails.
+pub async fn change(
+    connection: &impl ConnectionTrait,
+    id: i32,
+    data: Option<&[u8]>,
+    audit: &Audit,
+) -> Result<(), StateError> {
+    let action = "change a script";
+    let sql = "UPDATE pyscripts_scripts SET start = ?, \"end\" = ?, description = ?, \
+               updated_by = ? WHERE id = ?";
+    let values = [
+        date_value(connection, audit.start),
+        optional_date_value(connection, audit.end),
+        audit.description.clone().into(),
+        audit.updated_by.clone().into(),
+        id.into(),
+    ];
+    connection.execute_raw(statement(connection, sql, values)).await.to(action)?;
+    if let Some(data) = data {
+        let sql = "UPDATE pyscripts_scripts SET data = ?, checksum = ? WHERE id = ?";
+        let values = [packed(data)?.into(), checksum(data).into(), id.into()];
+        connection.execute_raw(statement(connection, sql, values)).await.to(action)?;
+    }
+    Ok(())
 }
 
 /// Ends a script: it holds for periods that begin before `end` only.

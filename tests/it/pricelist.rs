@@ -140,7 +140,7 @@ fn refuses_what_the_api_would_refuse() {
 /// The flat price of a point of type `s` at an instant, as text.
 async fn price(app: &TestApp, at: &str) -> String {
     let rows = rating_rules::load(app.database.connection()).await.unwrap();
-    let rules = Rules::compile(&rows, "p1", at.parse().unwrap());
+    let rules = Rules::compile(&rows, Some("p1"), at.parse().unwrap());
     let mut frame = DataFrame::new(Period::starting(seconds(0), 3_600));
     let labels = json!({"f": "x"}).as_object().unwrap().clone();
     frame.add("s", [DataPoint::new("u".into(), Decimal::one(), labels, Labels::new())]);

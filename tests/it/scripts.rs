@@ -13,7 +13,9 @@ use ratekitty::{
     dataframe::{DataFrame, DataPoint},
     rating::{RatingError, pricelist::PriceList},
     state::{
+        audit::Audit,
         modules::{self, ModuleState},
+        rating_rules::new_id,
         scripts,
     },
     time::{Period, seconds},
@@ -48,8 +50,8 @@ async fn set_scripts(app: &TestApp, texts: &[&str]) {
     connection.execute_unprepared("DELETE FROM pyscripts_scripts").await.unwrap();
     let past = seconds(0).naive_utc();
     for (at, text) in texts.iter().enumerate() {
-        let script = (&*format!("script {at}"), text.as_bytes(), None);
-        scripts::add(connection, script, (past, None), ("test", past)).await.unwrap();
+        let audit = Audit::new(format!("script {at}"), None, (past, None), ("test", past));
+        scripts::add(connection, &new_id(), text.as_bytes(), &audit).await.unwrap();
     }
 }
 
@@ -271,8 +273,8 @@ async fn processors_run_scripts_when_they_hold() {
         let at = |hour: i64| seconds(START + hour * 3_600).naive_utc();
         let connection = app.database.connection();
         let add = |name: &'static str, text: &'static str, from, until| async move {
-            let script = (name, text.as_bytes(), None);
-            scripts::add(connection, script, (from, until), ("test", at(0))).await
+            let audit = Audit::new(name.into(), None, (from, until), ("test", at(0)));
+            scripts::add(connection, &new_id(), text.as_bytes(), &audit).await
         };
         let times = |factor: u32| -> &'static str {
             match factor {

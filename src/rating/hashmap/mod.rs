@@ -7,7 +7,9 @@
 //! groups are added up. [`Rules::compile`] picks the rules that hold for a scope
 //! at an instant and orders them as the reference (CloudKitty 25.0.0) applies
 //! them, since the order decides about last digits; [`engine`] applies them.
+//! [`edit`] changes them one by one.
 
+pub mod edit;
 mod engine;
 
 use std::collections::HashMap;
@@ -95,12 +97,12 @@ impl<'a> Groups<'a> {
 }
 
 impl Rules {
-    /// The rules that hold for `scope_id` when the wall clock of the local
-    /// zone shows `at`: those for all scopes first, then the scope's own, which
+    /// The rules that hold for `scope_id`, or for any scope, when the wall clock
+    /// of the local zone shows `at`: those for all scopes first, then the scope's own, which
     /// replace those of the same group and value (or level). A mapping holds
     /// from its start on, until before its end;
     /// thresholds hold always.
-    pub fn compile(rows: &HashmapRows, scope_id: &str, at: NaiveDateTime) -> Self {
+    pub fn compile(rows: &HashmapRows, scope_id: Option<&str>, at: NaiveDateTime) -> Self {
         let mut groups = Groups { rows, names: Vec::new() };
         let mut validity = Validity::default();
         for mapping in &rows.mappings {
@@ -111,7 +113,8 @@ impl Rules {
         }
         let valid =
             |mapping: &&MappingRow| mapping.start <= at && mapping.end.is_none_or(|end| end > at);
-        let tenants = [None, Some(scope_id)];
+        let own = scope_id.is_some().then_some(scope_id);
+        let tenants: Vec<Option<&str>> = [None].into_iter().chain(own).collect();
         let mappings = |parent: Parent| {
             tenants.iter().flat_map(move |tenant| {
                 rows.mappings

@@ -63,7 +63,8 @@ impl Importer<'_> {
                 None => {
                     self.changes.push(Change::Add(place.clone()));
                     if self.write {
-                        rating_rules::add_service(self.transaction, &service.name).await?
+                        rating_rules::add_service(self.transaction, &new_id(), &service.name)
+                            .await?
                     } else {
                         -1
                     }
@@ -82,7 +83,8 @@ impl Importer<'_> {
                     None => {
                         self.changes.push(Change::Add(place.clone()));
                         if self.write {
-                            rating_rules::add_field(self.transaction, id, &field.name).await?
+                            rating_rules::add_field(self.transaction, &new_id(), id, &field.name)
+                                .await?
                         } else {
                             -1
                         }
@@ -157,8 +159,11 @@ impl Importer<'_> {
             return Ok(Some(row.id));
         }
         self.changes.push(Change::Add(format!("group {name}")));
-        let id =
-            if self.write { rating_rules::add_group(self.transaction, name).await? } else { -1 };
+        let id = if self.write {
+            rating_rules::add_group(self.transaction, &new_id(), name).await?
+        } else {
+            -1
+        };
         self.rows.groups.push(rating_rules::GroupRow {
             id,
             group_id: String::new(),

@@ -358,7 +358,7 @@ impl PriceList {
         });
         let services = services.collect();
         let states = modules::list(&snapshot).await?.into_iter();
-        let scripts = state::scripts::load(&snapshot).await?;
+        let scripts = state::scripts::load(&snapshot, state::scripts::Which::Kept).await?;
         Ok(Self {
             pyscripts: match scripts.is_empty() {
                 true => None,
@@ -389,6 +389,7 @@ impl PriceList {
         dry_run: bool,
     ) -> Result<Vec<Change>, PriceListError> {
         let transaction = database.begin().await?;
+        rating_rules::lock(&transaction).await?;
         let rows = rating_rules::load(&transaction).await?;
         let states = modules::list(&transaction).await?;
         let mut importer =

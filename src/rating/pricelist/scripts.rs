@@ -5,9 +5,14 @@
 //! prices.
 
 use super::{ALWAYS, Change, PriceListError, Script, import::Importer, invalid, unique};
-use crate::state::{
-    StateError,
-    scripts::{self, ScriptRow},
+use crate::{
+    rating::pyscripts::check_syntax,
+    state::{
+        StateError,
+        audit::Audit,
+        rating_rules::new_id,
+        scripts::{self, ScriptRow, Which},
+    },
 };
 
 /// Refuses what the API would refuse, and what Python could not compile.
@@ -15,9 +20,7 @@ pub(super) fn check(scripts: &[Script]) -> Result<(), PriceListError> {
     for (at, script) in scripts.iter().enumerate() {
         let place = format!("script `{}`", script.name);
         unique("pyscripts", "script", std::slice::from_ref(&script.name))?;
-        if script.data.contains('\0') {
-            return Err(invalid(&place, "its text holds a NUL character"));
-        }
+        check_syntax(&script.data).map_err(|problem| invalid(&place, problem))?;
         if let (Some(start), Some(end)) = (script.start, script.end)
             && end <= start
         {
@@ -40,16 +43,16 @@ pub(super) fn export(rows: Vec<ScriptRow>) -> Result<Vec<Script>, PriceListError
     let script = |row: ScriptRow| {
         let data = String::from_utf8(row.data).map_err(|_| {
             invalid(
-                &format!("script `{}`", row.name),
+                &format!("script `{}`", row.audit.name),
                 "its text is not UTF-8 and cannot be exported",
             )
         })?;
         Ok(Script {
-            name: row.name,
+            name: row.audit.name,
             data,
-            start: Some(row.start).filter(|start| *start != ALWAYS),
-            end: row.end,
-            description: row.description,
+            start: Some(row.audit.start).filter(|start| *start != ALWAYS),
+            end: row.audit.end,
+            description: row.audit.description,
         })
     };
     rows.into_iter().map(script).collect()
@@ -58,17 +61,17 @@ pub(super) fn export(rows: Vec<ScriptRow>) -> Result<Vec<Script>, PriceListError
 impl Importer<'_> {
     /// Scripts of the pyscripts module.
     pub(super) async fn scripts(&mut self, wanted: &[Script]) -> Result<(), StateError> {
-        let (now, rows) = (self.now, scripts::load(self.transaction).await?);
+        let (now, rows) = (self.now, scripts::load(self.transaction, Which::Kept).await?);
         let (mut kept, mut added) = (Vec::new(), Vec::new());
         for script in wanted {
             let same = |row: &&ScriptRow| {
                 !kept.contains(&row.id)
-                    && row.name == script.name
+                    && row.audit.name == script.name
                     && row.data == script.data.as_bytes()
                     // What the file leaves open was decided when it was first imported.
-                    && script.start.is_none_or(|start| start == row.start)
-                    && row.end == script.end
-                    && row.description == script.description
+                    && script.start.is_none_or(|start| start == row.audit.start)
+                    && row.audit.end == script.end
+                    && row.audit.description == script.description
             };
             match rows.iter().find(same) {
                 Some(row) => kept.push(row.id),
@@ -77,11 +80,11 @@ impl Importer<'_> {
         }
         // What has ended is history.
         let is_gone =
-            |row: &&ScriptRow| !kept.contains(&row.id) && row.end.is_none_or(|end| end > now);
+            |row: &&ScriptRow| !kept.contains(&row.id) && row.audit.end.is_none_or(|end| end > now);
         for row in rows.iter().filter(is_gone) {
-            let begun = row.start < now;
+            let begun = row.audit.start < now;
             let from = if begun { format!(", from {now} on") } else { String::new() };
-            self.changes.push(Change::Remove(format!("script {}{from}", row.name)));
+            self.changes.push(Change::Remove(format!("script {}{from}", row.audit.name)));
             match (self.write, begun) {
                 (false, _) => {}
                 (true, true) => scripts::end(self.transaction, row.id, now).await?,
@@ -93,8 +96,8 @@ impl Importer<'_> {
         for script in added {
             // Where there is one of this name, a further one begins now: both
             // would run in the time before.
-            let of_name = || rows.iter().filter(|row| row.name == script.name);
-            let replaces = of_name().any(|row| is_gone(&row) && row.start < now);
+            let of_name = || rows.iter().filter(|row| row.audit.name == script.name);
+            let replaces = of_name().any(|row| is_gone(&row) && row.audit.start < now);
             let lasts = script.end.is_none_or(|end| end > now);
             let start = match script.start {
                 Some(start) if replaces => start.max(now),
@@ -105,9 +108,11 @@ impl Importer<'_> {
             let from = if start == ALWAYS { String::new() } else { format!(" from {start} on") };
             self.changes.push(Change::Add(format!("script {}{from}", script.name)));
             if self.write {
-                let text = (&*script.name, script.data.as_bytes(), script.description.as_deref());
-                let user = ("ratekitty", now);
-                scripts::add(self.transaction, text, (start, script.end), user).await?;
+                let (name, description) = (script.name.clone(), script.description.clone());
+                let time = (start, script.end);
+                let audit = Audit::new(name, description, time, ("ratekitty", now));
+                let data = script.data.as_bytes();
+                scripts::add(self.transaction, &new_id(), data, &audit).await?;
             }
         }
         Ok(())

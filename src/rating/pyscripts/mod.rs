@@ -7,8 +7,10 @@
 //! They never run in this process: [`pool`] keeps workers, processes of CPython
 //! with [`worker.py`](./worker.py), which have no more rights and memory than
 //! they need ([`sandbox`]). What a script does wrong (throws, hangs, exits, eats
-//! memory, leaves nonsense) fails the scope's period, and nothing else.
+//! memory, leaves nonsense) fails the scope's period, and nothing else. [`edit`]
+//! changes scripts one by one.
 
+pub mod edit;
 mod pool;
 mod protocol;
 pub mod sandbox;
@@ -17,6 +19,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use chrono::NaiveDateTime;
+use ruff_python_parser::parse_module;
+use ruff_text_size::Ranged;
 
 use super::{RatingError, RatingModule, Validity};
 use crate::{config::Config, dataframe::DataFrame, state::scripts::ScriptRow};
@@ -83,6 +87,24 @@ pub enum ScriptError {
     Answer(String),
 }
 
+/// Refuses a text that is no Python of any version: it would fail every period.
+///
+/// # Errors
+/// What is wrong, and in which line.
+pub fn check_syntax(text: &str) -> Result<(), String> {
+    if text.contains('\0') {
+        return Err("The script holds a NUL character.".to_owned());
+    }
+    match parse_module(text) {
+        Ok(_) => Ok(()),
+        Err(problem) => {
+            let before = text.get(..problem.range().start().to_usize()).unwrap_or(text);
+            let line = before.matches('\n').count() + 1;
+            Err(format!("The script is no Python: line {line}: {}", problem.error))
+        }
+    }
+}
+
 /// The scripts that hold at one instant.
 #[derive(Debug)]
 pub struct Scripts {
@@ -96,12 +118,12 @@ impl Scripts {
     pub fn at(workers: Arc<Workers>, rows: &[ScriptRow], at: NaiveDateTime) -> Self {
         let mut validity = Validity::default();
         for row in rows {
-            validity.bound(row.start, at);
-            if let Some(end) = row.end {
+            validity.bound(row.audit.start, at);
+            if let Some(end) = row.audit.end {
                 validity.bound(end, at);
             }
         }
-        let scripts = rows.iter().filter(|row| row.holds(at)).cloned().collect();
+        let scripts = rows.iter().filter(|row| row.audit.holds(at)).cloned().collect();
         Self { workers, scripts, validity }
     }
 

@@ -51,9 +51,9 @@ pub(super) fn request(
     let scripts: Vec<_> = scripts
         .iter()
         .map(|script| {
-            let is_new = known.insert((script.name.clone(), script.checksum.clone()));
+            let is_new = known.insert((script.audit.name.clone(), script.checksum.clone()));
             let data = is_new.then(|| STANDARD.encode(&script.data));
-            Script { name: &script.name, checksum: &script.checksum, data }
+            Script { name: &script.audit.name, checksum: &script.checksum, data }
         })
         .collect();
     // Written by hand around the points, so that labels are not copied.

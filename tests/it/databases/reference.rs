@@ -7,10 +7,13 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use ratekitty::state::{
-    Database, reprocessing,
+    Database,
+    audit::Audit,
+    rating_rules::new_id,
+    reprocessing,
     schema::{self, Condition, MODULES, Upgrade},
     scopes::{self, ScopeKeys},
-    scripts,
+    scripts::{self, Which},
 };
 use ratekitty::time::seconds;
 use sea_orm::ConnectionTrait;
@@ -240,9 +243,10 @@ async fn the_reference_uses_the_state_that_we_keep() {
     reprocessing::schedule(&database, "p2", (last, last), "because é").await.unwrap();
     set_price(&database, 3).await;
     let (text, past) = ("# ours: é\npass", seconds(0).naive_utc());
-    let script = ("ours", text.as_bytes(), None);
-    scripts::add(database.connection(), script, (past, None), ("test", past)).await.unwrap();
-    let checksum = scripts::load(database.connection()).await.unwrap()[0].checksum.clone();
+    let audit = Audit::new("ours".into(), None, (past, None), ("test", past));
+    let connection = database.connection();
+    scripts::add(connection, &new_id(), text.as_bytes(), &audit).await.unwrap();
+    let checksum = scripts::load(connection, Which::Kept).await.unwrap()[0].checksum.clone();
     let dir = tempfile::tempdir().unwrap();
     // Writes the configuration file.
     reference(dir.path(), &url, "cloudkitty-dbsync", &["version", "--module", "cloudkitty"]);
@@ -265,8 +269,8 @@ async fn the_reference_uses_the_state_that_we_keep() {
     });
     assert_eq!(seen, expected);
     // And we read what it wrote.
-    let found = scripts::load(database.connection()).await.unwrap();
-    assert_eq!((&*found[1].name, &*found[1].data), ("Python's", "# é\npass".as_bytes()));
+    let found = scripts::load(connection, Which::Kept).await.unwrap();
+    assert_eq!((&*found[1].audit.name, &*found[1].data), ("Python's", "# é\npass".as_bytes()));
     let state = scopes::get(&database, "p1", &keys).await.unwrap().unwrap();
     assert_eq!(state.last_processed, "2026-11-02T03:00:00Z".parse::<DateTime<Utc>>().unwrap());
     assert!(!state.active && state.toggled > last.naive_utc());

@@ -41,7 +41,9 @@ pub async fn set_price(database: &Database, price: i64) {
     let changed = connection.execute_unprepared(&update).await.unwrap().rows_affected();
     if changed == 0 && rating_rules::load(connection).await.unwrap().mappings.is_empty() {
         modules::set(connection, &hashmap).await.unwrap();
-        let service = rating_rules::add_service(connection, "instance").await.unwrap();
+        let service = rating_rules::add_service(connection, &rating_rules::new_id(), "instance")
+            .await
+            .unwrap();
         let past = seconds(0).naive_utc();
         let mapping = MappingRow {
             id: 0,
