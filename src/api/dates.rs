@@ -1,6 +1,8 @@
 //! Dates in query arguments, in the forms that the reference takes.
 
-use chrono::{DateTime, FixedOffset, NaiveDate, NaiveTime, TimeZone, Utc};
+use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Utc};
+
+use crate::time::local_naive;
 
 /// Reads a date; without a zone it is UTC, fractions of seconds are cut.
 ///
@@ -9,6 +11,42 @@ use chrono::{DateTime, FixedOffset, NaiveDate, NaiveTime, TimeZone, Utc};
 /// with optional colons; then `Z` or an offset. Parts may be left out from the
 /// end, but a zone needs a time.
 pub(super) fn parse(text: &str) -> Option<DateTime<Utc>> {
+    let read = read(text)?;
+    let offset = match read.offset {
+        Some(offset) => offset,
+        None => FixedOffset::east_opt(0)?,
+    };
+    let time = read.time.unwrap_or(NaiveTime::MIN);
+    let instant = offset.from_local_datetime(&read.date.and_time(time)).single()?.to_utc();
+    // What Python's calendar cannot hold.
+    let years = 1..=9999;
+    years.contains(&chrono::Datelike::year(&instant)).then_some(instant)
+}
+
+/// Reads a whole date by the wall clock of the local zone, without zone as it
+/// stands; `end_of_day` is what a date without time means then.
+pub(super) fn parse_local(text: &str, end_of_day: bool) -> Option<NaiveDateTime> {
+    let read = read(text).filter(|read| read.has_day)?;
+    let midnight = NaiveTime::MIN;
+    let last = NaiveTime::from_hms_opt(23, 59, 59).unwrap_or(midnight);
+    let time = read.time.unwrap_or(if end_of_day { last } else { midnight });
+    let date = read.date.and_time(time);
+    match read.offset {
+        Some(offset) => Some(local_naive(offset.from_local_datetime(&date).single()?.to_utc())),
+        None => Some(date),
+    }
+}
+
+/// A date as it is written.
+struct Read {
+    date: NaiveDate,
+    /// Whether month and day are given.
+    has_day: bool,
+    time: Option<NaiveTime>,
+    offset: Option<FixedOffset>,
+}
+
+fn read(text: &str) -> Option<Read> {
     if !text.is_ascii() {
         return None;
     }
@@ -17,6 +55,7 @@ pub(super) fn parse(text: &str) -> Option<DateTime<Utc>> {
     let mut month = 1;
     let mut day = 1;
     let mut compact = false;
+    let mut has_day = false;
     if rest.starts_with('-') {
         rest = &rest[1..];
         month = digits(&mut rest, 1, 2)?;
@@ -27,26 +66,24 @@ pub(super) fn parse(text: &str) -> Option<DateTime<Utc>> {
     if rest.starts_with('-') {
         rest = &rest[1..];
         day = digits(&mut rest, 1, 2)?;
+        has_day = true;
     } else if rest.starts_with(|c: char| c.is_ascii_digit()) {
         day = digits(&mut rest, 2, 2)?;
+        has_day = true;
     } else if compact {
         return None;
     }
     let date = NaiveDate::from_ymd_opt(year, month, day).filter(|_| year > 0)?;
-    let mut time = NaiveTime::MIN;
-    let mut offset = FixedOffset::east_opt(0)?;
+    let mut time = None;
+    let mut offset = None;
     if let Some(clock) = rest.strip_prefix(['T', ' ']) {
         rest = clock;
-        time = clock_time(&mut rest)?;
-        offset = zone(&mut rest)?;
+        time = Some(clock_time(&mut rest)?);
+        if !rest.is_empty() {
+            offset = Some(zone(&mut rest)?);
+        }
     }
-    if !rest.is_empty() {
-        return None;
-    }
-    let instant = offset.from_local_datetime(&date.and_time(time)).single()?.to_utc();
-    // What Python's calendar cannot hold.
-    let years = 1..=9999;
-    years.contains(&chrono::Datelike::year(&instant)).then_some(instant)
+    rest.is_empty().then_some(Read { date, has_day, time, offset })
 }
 
 /// Takes `least` to `most` digits.
@@ -85,9 +122,6 @@ fn clock_time(rest: &mut &str) -> Option<NaiveTime> {
 }
 
 fn zone(rest: &mut &str) -> Option<FixedOffset> {
-    if rest.is_empty() {
-        return FixedOffset::east_opt(0);
-    }
     if let Some(after) = rest.strip_prefix('Z') {
         *rest = after;
         return FixedOffset::east_opt(0);
@@ -134,6 +168,25 @@ mod tests {
         for (text, date) in cases {
             let found = parse(text).map(|date| date.format("%Y-%m-%dT%H:%M:%S").to_string());
             assert_eq!(found.as_deref(), Some(date), "{text}");
+        }
+    }
+
+    #[test]
+    fn takes_whole_dates_of_rules() {
+        let cases = [
+            ("2026-01-31", false, "2026-01-31T00:00:00"),
+            ("2026-01-31", true, "2026-01-31T23:59:59"),
+            ("20260131", true, "2026-01-31T23:59:59"),
+            ("2026-01-31T00:00", true, "2026-01-31T00:00:00"),
+            ("2026-01-31 10:20:30.9", true, "2026-01-31T10:20:30"),
+        ];
+        for (text, end_of_day, date) in cases {
+            let found = parse_local(text, end_of_day);
+            let found = found.map(|date| date.format("%Y-%m-%dT%H:%M:%S").to_string());
+            assert_eq!(found.as_deref(), Some(date), "{text}");
+        }
+        for text in ["2026", "2026-01", "01/02/2026", "12", "10:30", ""] {
+            assert_eq!(parse_local(text, false), None, "{text}");
         }
     }
 

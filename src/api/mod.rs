@@ -34,6 +34,7 @@ use uuid::Uuid;
 
 use crate::{
     config::{Config, sections::default::AuthStrategy},
+    rating::Rater,
     state::Database,
     storage::Storage,
     time::Clock,
@@ -53,6 +54,10 @@ pub struct AppState {
     pub storage: Arc<dyn Storage>,
     /// Where scopes are read.
     pub database: Database,
+    /// What quotes prices.
+    pub rater: Arc<Rater>,
+    /// Length of rating periods, in seconds.
+    pub period: u32,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }

@@ -38,13 +38,21 @@ pub(super) type Spec = (&'static str, Kind);
 /// The names of a query's arguments, each once, in order of first appearance.
 pub(super) fn names(query: Option<&str>) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    for part in query.unwrap_or_default().split('&').filter(|part| !part.is_empty()) {
-        let name = decode(part.split_once('=').map_or(part, |(name, _)| name));
+    for (name, _) in pairs(query) {
         if !names.contains(&name) {
             names.push(name);
         }
     }
     names
+}
+
+/// The arguments of a query as they come, decoded.
+pub(super) fn pairs(query: Option<&str>) -> impl Iterator<Item = (String, String)> {
+    let parts = query.unwrap_or_default().split('&').filter(|part| !part.is_empty());
+    parts.map(|part| {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        (decode(name), decode(value))
+    })
 }
 
 /// The arguments of a request, which are those that the endpoint takes and
@@ -62,9 +70,7 @@ impl Args {
     /// The first thing that is wrong, in the order of the arguments.
     pub fn parse(query: Option<&str>, specs: &[Spec]) -> Result<Self, ApiError> {
         let mut given: Vec<(String, Vec<String>)> = Vec::new();
-        for part in query.unwrap_or_default().split('&').filter(|part| !part.is_empty()) {
-            let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            let (name, value) = (decode(name), decode(value));
+        for (name, value) in pairs(query) {
             match given.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, values)) => values.push(value),
                 None => given.push((name, vec![value])),

@@ -8,10 +8,7 @@ use serde_json::json;
 
 /// `GET /`: which versions of the API there are.
 pub(super) async fn versions(headers: HeaderMap) -> Response {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let host = host.strip_suffix(":80").unwrap_or(host);
-    let fine = |c: char| c.is_ascii_alphanumeric() || "-._~:[]%".contains(c);
-    let host = if host.chars().all(fine) { host } else { "" };
+    let host = host(&headers);
     let version = |id: &str, status: &str| {
         json!({
             "id": id,
@@ -21,6 +18,14 @@ pub(super) async fn versions(headers: HeaderMap) -> Response {
     };
     let body = json!({"versions": [version("v1", "CURRENT"), version("v2", "EXPERIMENTAL")]});
     ([(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
+}
+
+/// The host by whose name the client asks; nothing that is no name.
+pub(super) fn host(headers: &HeaderMap) -> &str {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = host.strip_suffix(":80").unwrap_or(host);
+    let fine = |c: char| c.is_ascii_alphanumeric() || "-._~:[]%".contains(c);
+    if host.chars().all(fine) { host } else { "" }
 }
 
 /// `/healthcheck`: the process is there.

@@ -13,6 +13,7 @@ use crate::{
     fetcher,
     lock::Coordinator,
     processor::Pipeline,
+    rating::Rater,
     state::{
         Database,
         schema::{self, Condition},
@@ -98,6 +99,8 @@ pub(super) fn app_state(config: &Config, database: &Database) -> anyhow::Result<
     Ok(AppState {
         storage: storage::build(config, database, &clock)?,
         database: database.clone(),
+        rater: Arc::new(Rater::new(config, database.clone())),
+        period: config.collect.period,
         clock,
     })
 }

@@ -3,19 +3,29 @@
 //! What is not there is a 405 in plain text, whatever the method; errors are
 //! `faultcode`, `faultstring` and `debuginfo`.
 
-pub(super) mod modules;
+mod hashmap;
+mod modules;
+mod pyscripts;
+mod quote;
+mod rules;
 mod wsme;
 
 use axum::{
     Router,
-    extract::Request,
-    http::{Method, StatusCode, header},
+    body::Bytes,
+    extract::{Path, Request},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{any, get},
+    routing::{any, get, post},
 };
 
+use self::wsme::{Fault, Input};
 use super::AppState;
+use crate::{rating::edit::Editor, time::local_naive};
+
+/// Who a user is that nobody named.
+const UNKNOWN_USER: &str = "unknown";
 
 /// The routes of version 1. Each is there with a slash at its end, too.
 pub(super) fn routes() -> Router<AppState> {
@@ -33,6 +43,7 @@ pub(super) fn routes() -> Router<AppState> {
                     get(modules::get).put(modules::put).fallback(not_allowed),
                 )
                 .route(&path("/reload_modules"), get(modules::reload).fallback(not_allowed))
+                .route(&path("/quote"), post(quote::post).fallback(not_allowed))
                 .route(
                     &path("/module_config/noop"),
                     get(modules::not_configurable)
@@ -50,7 +61,9 @@ pub(super) fn routes() -> Router<AppState> {
             .route(
                 &format!("{root}/module_config/noop/{{*rest}}"),
                 get(not_found).fallback(not_allowed),
-            );
+            )
+            .route(&format!("{root}/module_config/hashmap/{{*rest}}"), any(hashmap::route))
+            .route(&format!("{root}/module_config/pyscripts/{{*rest}}"), any(pyscripts::route));
     }
     for path in ["/v1", "/v1/", "/v1/{*rest}"] {
         router = router.route(path, any(not_allowed));
@@ -58,10 +71,87 @@ pub(super) fn routes() -> Router<AppState> {
     router.layer(middleware::from_fn(without_head))
 }
 
+/// A request below the configuration of a module, which Pecan routes by the
+/// parts of its path.
+struct Call {
+    state: AppState,
+    method: Method,
+    uri: Uri,
+    /// The path below the module.
+    rest: String,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl axum::extract::FromRequest<AppState> for Call {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, Response> {
+        use axum::RequestPartsExt;
+        let (mut parts, body) = request.into_parts();
+        let path = parts.extract::<Path<String>>().await;
+        let Path(rest) = path.map_err(IntoResponse::into_response)?;
+        let (method, uri, headers) =
+            (parts.method.clone(), parts.uri.clone(), parts.headers.clone());
+        let body = Bytes::from_request(Request::from_parts(parts, body), state).await;
+        let body = body.map_err(IntoResponse::into_response)?;
+        Ok(Self { state: state.clone(), method, uri, rest, headers, body })
+    }
+}
+
+impl Call {
+    /// The parts of the path; a slash at the end counts for nothing.
+    fn parts(&self) -> Vec<&str> {
+        let path = self.rest.strip_suffix('/').unwrap_or(&self.rest);
+        path.split('/').collect()
+    }
+
+    /// The request for a resource, with what is left of the path behind it.
+    fn input<'a>(&'a self, path: &'a [&'a str]) -> Input<'a> {
+        Input { path, query: self.uri.query(), headers: &self.headers, body: &self.body }
+    }
+
+    /// Who asks, and when.
+    fn editor(&self) -> Editor<'static> {
+        Editor { user: UNKNOWN_USER, now: local_naive(self.state.clock.now()) }
+    }
+
+    /// The answer to a request that made something: where it is.
+    fn created(&self, id: &str, body: &serde_json::Value) -> Response {
+        let host = super::root::host(&self.headers);
+        let path = self.uri.path().trim_end_matches('/');
+        let path = path.strip_suffix(id).map_or(path, |path| path.trim_end_matches('/'));
+        let location = format!("http://{host}{path}/{id}");
+        let mut response = wsme::answer(StatusCode::CREATED, body);
+        if let Ok(location) = location.parse() {
+            response.headers_mut().insert(header::LOCATION, location);
+        }
+        response
+    }
+}
+
+/// What Pecan answers where the resource itself has no answer.
+fn unrouted(call: &Call, found: &[&str]) -> Response {
+    let has_parent = matches!(found, [_, _, ..]);
+    let reads = matches!(call.method, Method::GET | Method::POST | Method::DELETE);
+    match has_parent && reads {
+        true => not_found_now(),
+        false => not_allowed_now(&call.method),
+    }
+}
+
+/// The answer to a change that was made, which names no other place.
+///
+/// The reference redirects to the same URL, and clients follow by the same
+/// request again and again. Without a `Location` they take it for the end.
+fn changed() -> Response {
+    StatusCode::FOUND.into_response()
+}
+
 /// Pecan has no HEAD, where axum makes one of GET.
 async fn without_head(request: Request, next: Next) -> Response {
     match request.method() {
-        &Method::HEAD => not_allowed(Method::HEAD).await,
+        &Method::HEAD => not_allowed_now(&Method::HEAD),
         _ => next.run(request).await,
     }
 }
@@ -70,15 +160,19 @@ fn plain(status: StatusCode, text: String) -> Response {
     (status, [(header::CONTENT_TYPE, "text/plain; charset=UTF-8")], text).into_response()
 }
 
-/// What Pecan answers where it has nothing.
 async fn not_allowed(method: Method) -> Response {
-    match method {
+    not_allowed_now(&method)
+}
+
+/// What Pecan answers where it has nothing.
+fn not_allowed_now(method: &Method) -> Response {
+    match *method {
         Method::OPTIONS => StatusCode::OK.into_response(),
         Method::HEAD => {
             let kind = [(header::CONTENT_TYPE, "text/html; charset=UTF-8")];
             (StatusCode::METHOD_NOT_ALLOWED, kind).into_response()
         }
-        method => plain(
+        _ => plain(
             StatusCode::METHOD_NOT_ALLOWED,
             format!(
                 "405 Method Not Allowed\n\nThe method {method} is not allowed for this resource. \n\n "
@@ -88,6 +182,10 @@ async fn not_allowed(method: Method) -> Response {
 }
 
 async fn not_found() -> Response {
+    not_found_now()
+}
+
+fn not_found_now() -> Response {
     let text = "404 Not Found\n\nThe resource could not be found.\n\n   ";
     plain(StatusCode::NOT_FOUND, text.to_owned())
 }

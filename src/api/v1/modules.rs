@@ -8,7 +8,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::wsme::{Attribute, Fault, Kind, answer, body, no_arguments};
+use super::wsme::{Attribute, Fault, Input, Kind, answer, no_arguments};
 use crate::{
     api::AppState,
     rating::{MODULES, description, is_configurable},
@@ -22,6 +22,8 @@ const MODULE: &[Attribute] = &[
     ("hot-config", Kind::Bool, false),
     ("priority", Kind::Int, false),
 ];
+
+const ID: &[Attribute] = &[("module_id", Kind::Text, true)];
 
 /// `GET /v1/rating/modules`.
 pub(super) async fn list(
@@ -60,17 +62,16 @@ pub(super) async fn put(
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<Response, Fault> {
-    no_arguments(query.as_deref())?;
-    let body = body("module", &headers, &bytes, MODULE)?;
-    let of_body = || body.get("module_id").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let id = id.map_or_else(of_body, |Path(id)| id);
-    known(&id)?;
-    let enabled = body.get("enabled").and_then(Value::as_bool);
-    let priority = body.get("priority").and_then(Value::as_i64);
+    let path = id.map(|Path(id)| id);
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    let input = Input { path: &path, query: query.as_deref(), headers: &headers, body: &bytes };
+    let (arguments, module) = input.object(ID, "module", MODULE)?;
+    let id = arguments.text("module_id").unwrap_or_default();
+    known(id)?;
     // It is always enabled, and changes nothing.
     if id != "noop" {
-        let priority = priority.and_then(|priority| i32::try_from(priority).ok());
-        modules::change(&state.database, &id, enabled, priority).await?;
+        let (enabled, priority) = (module.bool("enabled"), module.int("priority"));
+        modules::change(&state.database, id, enabled, priority).await?;
     }
     Ok(answer(StatusCode::FOUND, &Value::Null))
 }

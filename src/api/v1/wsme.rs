@@ -1,20 +1,34 @@
 //! Arguments and errors of version 1, told in the words of the reference's
 //! library WSME.
 //!
-//! Checks come in its order: unknown arguments of the query, type of the body,
-//! unknown keys, missing keys, and only then values, key by key.
+//! An argument may come by the path, the query or the body: that of the body
+//! counts before that of the query, and that before the path's. A request whose
+//! body is one object (a new rule, say) may have arguments beside it.
+//!
+//! Checks come in WSME's order: unknown arguments of the query, type of the
+//! body, unknown keys, missing keys, and only then values, key by key.
+
+use std::str::FromStr;
 
 use axum::{
+    body::Bytes,
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use chrono::NaiveDateTime;
 use serde_json::{Map, Value, json};
 use tracing::error;
+use uuid::Uuid;
 
 use crate::{
-    api::query::names,
+    api::{
+        dates,
+        query::{names, pairs},
+    },
     dataframe::python_str,
-    state::StateError,
+    decimal::Decimal,
+    rating::{RatingError, edit::EditError},
+    state::{StateError, rating_rules::CostType},
     text::{python_repr, without_digit_separators},
 };
 
@@ -27,6 +41,9 @@ pub(super) enum Fault {
     /// The state database cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// Something could not be rated.
+    #[error(transparent)]
+    Rating(RatingError),
 }
 
 impl Fault {
@@ -40,6 +57,32 @@ impl Fault {
             "Invalid input for field/attribute {field}. Value: '{value}'. {problem}"
         ))
     }
+
+    fn missing(argument: &str) -> Self {
+        Self::bad_request(format!("Missing argument: \"{argument}\""))
+    }
+}
+
+impl From<EditError> for Fault {
+    fn from(error: EditError) -> Self {
+        let text = error.to_string();
+        match error {
+            EditError::Missing(_) => Self::Client(StatusCode::NOT_FOUND, text),
+            EditError::Exists(_) => Self::Client(StatusCode::CONFLICT, text),
+            EditError::Refused(_) => Self::bad_request(text),
+            EditError::State(error) => Self::State(error),
+        }
+    }
+}
+
+impl From<RatingError> for Fault {
+    fn from(error: RatingError) -> Self {
+        match error {
+            RatingError::State(error) => Self::State(error),
+            RatingError::NotNumeric { .. } => Self::bad_request(error.to_string()),
+            other => Self::Rating(other),
+        }
+    }
 }
 
 impl IntoResponse for Fault {
@@ -51,6 +94,10 @@ impl IntoResponse for Fault {
                 error!(error = %problem, "A request failed: {problem}");
                 let text = "The service is temporarily unavailable.".to_owned();
                 (StatusCode::SERVICE_UNAVAILABLE, "Server", text)
+            }
+            Self::Rating(problem) => {
+                error!(error = %problem, "A request failed: {problem}");
+                (StatusCode::INTERNAL_SERVER_ERROR, "Server", problem.to_string())
             }
         };
         let body = json!({"faultcode": code, "faultstring": text, "debuginfo": null});
@@ -75,51 +122,293 @@ pub(super) fn no_arguments(query: Option<&str>) -> Result<(), Fault> {
     let names = names(query);
     match names.is_empty() {
         true => Ok(()),
-        false => Err(Fault::bad_request(format!("Unknown argument: \"{}\"", names.join(", ")))),
+        false => Err(unknown_arguments(&names)),
     }
 }
 
-/// What a key of a body holds.
+fn unknown_arguments(names: &[String]) -> Fault {
+    Fault::bad_request(format!("Unknown argument: \"{}\"", names.join(", ")))
+}
+
+/// What an argument, or a key of a body, holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
     Bool,
     Int,
+    /// An identifier; only bodies are checked for its form.
+    Uuid,
+    /// A number with all its digits.
+    Decimal,
+    /// The same, which only bodies of rules have: `flat` or `rate`.
+    CostType,
+    /// A date; without time, midnight.
+    Date,
+    /// A date; without time, the last second of the day.
+    EndDate,
+    /// What only answers hold.
+    ReadOnly,
+    /// Whatever the resource reads by itself.
+    Json,
 }
 
-/// A key: its name, what it holds, whether it must be there.
+/// An argument or a key: its name, what it holds, whether it must be there.
 pub(super) type Attribute = (&'static str, Kind, bool);
 
-/// Reads the body of a request, which is the argument `argument`: values come
-/// back as text, boolean or number; what is null is left out.
-///
-/// # Errors
-/// [`Fault::Client`]
-pub(super) fn body(
+/// A value that was read.
+#[derive(Debug, Clone, PartialEq)]
+enum Read {
+    Null,
+    Text(String),
+    Bool(bool),
+    Int(i32),
+    Decimal(Decimal),
+    CostType(CostType),
+    Date(NaiveDateTime),
+    Json(Value),
+}
+
+/// Values by name, as far as they were given.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Values(Vec<(&'static str, Read)>);
+
+impl Values {
+    fn get(&self, name: &str) -> Option<&Read> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    fn put(&mut self, name: &'static str, value: Read) {
+        self.0.retain(|(known, _)| *known != name);
+        self.0.push((name, value));
+    }
+
+    /// Whether something was given, be it null.
+    pub fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// A text; nothing if null was given.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match self.get(name) {
+            Some(Read::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A text that says something.
+    pub fn filled(&self, name: &str) -> Option<String> {
+        self.text(name).filter(|text| !text.is_empty()).map(str::to_owned)
+    }
+
+    /// A boolean.
+    pub fn bool(&self, name: &str) -> Option<bool> {
+        match self.get(name) {
+            Some(Read::Bool(value)) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// A whole number.
+    pub fn int(&self, name: &str) -> Option<i32> {
+        match self.get(name) {
+            Some(Read::Int(value)) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// A number.
+    ///
+    /// # Errors
+    /// None at all, or null: there is no rule without it.
+    pub fn decimal(&self, name: &str) -> Result<Decimal, Fault> {
+        match self.get(name) {
+            Some(Read::Decimal(value)) => Ok(*value),
+            _ => Err(Fault::invalid(name, "None", "It must be a number.")),
+        }
+    }
+
+    /// A cost type; `flat` if none was given.
+    ///
+    /// # Errors
+    /// Null.
+    pub fn cost_type(&self, name: &str) -> Result<CostType, Fault> {
+        match self.get(name) {
+            Some(Read::CostType(kind)) => Ok(*kind),
+            None => Ok(CostType::Flat),
+            Some(_) => Err(Fault::bad_request("No mapping type: None")),
+        }
+    }
+
+    /// What was given as it is.
+    pub fn json(&self, name: &str) -> Option<&Value> {
+        match self.get(name) {
+            Some(Read::Json(value)) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// A date by the wall clock of the local zone.
+    pub fn date(&self, name: &str) -> Option<NaiveDateTime> {
+        match self.get(name) {
+            Some(Read::Date(date)) => Some(*date),
+            _ => None,
+        }
+    }
+}
+
+/// A request, as far as arguments are concerned.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Input<'a> {
+    /// Parts of the path behind the name of the resource.
+    pub path: &'a [&'a str],
+    /// The query.
+    pub query: Option<&'a str>,
+    /// Headers.
+    pub headers: &'a HeaderMap,
+    /// The body.
+    pub body: &'a Bytes,
+}
+
+impl Input<'_> {
+    /// Reads the arguments of a request that has nothing else; those of the path
+    /// are the first.
+    ///
+    /// # Errors
+    /// [`Fault::Client`]
+    pub fn arguments(&self, known: &[Attribute]) -> Result<Values, Fault> {
+        let (mut values, asked) = self.path_and_query(known)?;
+        for (name, value) in self.body_arguments(known)? {
+            if asked.contains(&name) {
+                let text = format!("Parameter {name} was given several times");
+                return Err(Fault::bad_request(text));
+            }
+            values.put(name, value);
+        }
+        need(&values, known)?;
+        Ok(values)
+    }
+
+    /// Reads a request whose body is the object `argument`, and the arguments
+    /// beside it. One of those may stand in the object, if nowhere else.
+    ///
+    /// # Errors
+    /// [`Fault::Client`]
+    pub fn object(
+        &self,
+        known: &[Attribute],
+        argument: &str,
+        attributes: &[Attribute],
+    ) -> Result<(Values, Values), Fault> {
+        let (mut values, _) = self.path_and_query(known)?;
+        let object = self.body_object(argument, attributes)?;
+        if let Some(object) = &object {
+            for (name, kind, _) in known {
+                if values.has(name) {
+                    continue;
+                }
+                if let (Kind::Uuid | Kind::Text, Some(text)) = (kind, object.text(name)) {
+                    values.0.push((name, Read::Text(text.to_owned())));
+                }
+            }
+        }
+        need(&values, known)?;
+        Ok((values, object.ok_or_else(|| Fault::missing(argument))?))
+    }
+
+    /// Values, and the names of those that the query gave.
+    fn path_and_query(&self, known: &[Attribute]) -> Result<(Values, Vec<&'static str>), Fault> {
+        let mut values = Values::default();
+        for ((name, kind, _), text) in known.iter().zip(self.path) {
+            values.put(name, of_text(name, *kind, text)?);
+        }
+        let mut asked = Vec::new();
+        let mut unknown = Vec::new();
+        for (name, text) in pairs(self.query) {
+            match known.iter().find(|(known, ..)| *known == name) {
+                Some((name, kind, _)) => {
+                    values.put(name, of_text(name, *kind, &text)?);
+                    asked.push(*name);
+                }
+                None if unknown.contains(&name) => {}
+                None => unknown.push(name),
+            }
+        }
+        match unknown.is_empty() {
+            true => Ok((values, asked)),
+            false => Err(unknown_arguments(&unknown)),
+        }
+    }
+
+    /// The JSON of the body, if there is one.
+    fn json(&self) -> Result<Option<Value>, Fault> {
+        if self.body.is_empty() {
+            return Ok(None);
+        }
+        let kind = self.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let kind = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        if !matches!(kind, "application/json" | "text/javascript" | "application/javascript") {
+            let text = format!("Unknown mimetype: {kind}");
+            return Err(Fault::Client(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
+        }
+        let value = serde_json::from_slice(self.body);
+        value.map(Some).map_err(|_| Fault::bad_request("Request is not in valid JSON format"))
+    }
+
+    fn body_arguments(&self, known: &[Attribute]) -> Result<Vec<(&'static str, Read)>, Fault> {
+        let given = match self.json()? {
+            None => return Ok(Vec::new()),
+            Some(Value::Object(given)) => given,
+            Some(_) => return Err(Fault::bad_request("Request must be a JSON dict")),
+        };
+        let mut read = Vec::new();
+        for (name, kind, _) in known {
+            let Some(value) = given.get(*name) else { continue };
+            let value = match kind {
+                // Taken as it is: what is no identifier is not found.
+                Kind::Uuid => Ok(Read::Text(python_str(value))),
+                kind => of_json(name, *kind, value),
+            };
+            let told = || python_str(&given[*name]);
+            read.push((*name, value.map_err(|problem| problem.of(name, &told()))?));
+        }
+        let is_unknown = |name: &&String| !known.iter().any(|(known, ..)| known == name);
+        let unknown: Vec<String> = given.keys().filter(is_unknown).cloned().collect();
+        match unknown.is_empty() {
+            true => Ok(read),
+            false => Err(unknown_arguments(&unknown)),
+        }
+    }
+
+    /// Reads the body as an object; nothing if there is none.
+    fn body_object(
+        &self,
+        argument: &str,
+        attributes: &[Attribute],
+    ) -> Result<Option<Values>, Fault> {
+        let Some(given) = self.json()? else { return Ok(None) };
+        let told = python_str(&given);
+        match given {
+            Value::Object(given) => read_object(argument, &told, &given, attributes).map(Some),
+            Value::Null => Ok(None),
+            // The reference fails on these.
+            _ => Err(Fault::invalid(argument, &told, "It must be an object")),
+        }
+    }
+}
+
+fn need(values: &Values, known: &[Attribute]) -> Result<(), Fault> {
+    match known.iter().find(|(name, _, needed)| *needed && !values.has(name)) {
+        Some((name, ..)) => Err(Fault::missing(name)),
+        None => Ok(()),
+    }
+}
+
+fn read_object(
     argument: &str,
-    headers: &HeaderMap,
-    bytes: &[u8],
+    told: &str,
+    given: &Map<String, Value>,
     attributes: &[Attribute],
-) -> Result<Map<String, Value>, Fault> {
-    let missing = || Fault::bad_request(format!("Missing argument: \"{argument}\""));
-    if bytes.is_empty() {
-        return Err(missing());
-    }
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let kind = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    if kind != "application/json" {
-        let text = format!("Unknown mimetype: {kind}");
-        return Err(Fault::Client(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
-    }
-    let given: Value = serde_json::from_slice(bytes)
-        .map_err(|_| Fault::bad_request("Request is not in valid JSON format"))?;
-    let told = python_str(&given);
-    let given = match given {
-        Value::Object(given) => given,
-        Value::Null => return Err(missing()),
-        // The reference fails on these.
-        _ => return Err(Fault::invalid(argument, &told, "It must be an object")),
-    };
+) -> Result<Values, Fault> {
     let unknown: Vec<&str> = given
         .keys()
         .map(String::as_str)
@@ -130,39 +419,113 @@ pub(super) fn body(
         let names = unknown.join(", ");
         return Err(Fault::bad_request(format!("Unknown {word} for argument {argument}: {names}")));
     }
-    if let Some((name, ..)) =
-        attributes.iter().find(|(name, _, needed)| *needed && !given.contains_key(*name))
-    {
-        return Err(Fault::invalid(name, "None", "Mandatory field missing."));
-    }
-    let mut read = Map::new();
-    for (name, kind, _) in attributes {
-        let value = match given.get(*name) {
-            None | Some(Value::Null) if *kind == Kind::Text => continue,
-            None => continue,
-            Some(value) => value,
-        };
-        let problem = match kind {
-            Kind::Text if value.is_string() => Ok(value.clone()),
-            Kind::Text => {
-                let text = python_str(value);
-                let kind = python_type(value);
-                let problem =
-                    format!("Wrong type. Expected '<class 'str'>', got '<class '{kind}'>'");
-                return Err(Fault::invalid(name, &text, &problem));
+    let mut read = Values::default();
+    for (name, kind, needed) in attributes {
+        match given.get(*name) {
+            Some(value) => {
+                let value = of_json(name, *kind, value);
+                read.0.push((name, value.map_err(|problem| problem.of(argument, told))?));
             }
-            Kind::Bool => boolean(value).map(Value::Bool),
-            Kind::Int => int(value).map(Value::from),
-        };
-        match problem {
-            Ok(value) => read.insert((*name).to_owned(), value),
-            Err(problem) => return Err(Fault::invalid(argument, &told, &problem)),
-        };
+            None if *needed => {
+                return Err(Fault::invalid(name, "None", "Mandatory field missing."));
+            }
+            None => {}
+        }
     }
     Ok(read)
 }
 
-fn python_type(value: &Value) -> &'static str {
+/// What is wrong with a value.
+enum Problem {
+    /// With the key, which is told by itself.
+    Key(Fault),
+    /// With what holds it.
+    Whole(String),
+}
+
+impl Problem {
+    /// Tells it of the argument, or of the object that holds the key.
+    fn of(self, name: &str, value: &str) -> Fault {
+        match self {
+            Self::Key(fault) => fault,
+            Self::Whole(problem) => Fault::invalid(name, value, &problem),
+        }
+    }
+}
+
+const NO_DATE: &str = "It must be a date, such as 2026-11-01 or 2026-11-01T00:00:00";
+
+/// Reads an argument of the path or the query.
+fn of_text(name: &str, kind: Kind, text: &str) -> Result<Read, Fault> {
+    let invalid = |problem: &str| Fault::invalid(name, text, problem);
+    Ok(match kind {
+        Kind::Bool if text.is_empty() => Read::Bool(false),
+        Kind::Bool => {
+            let value = boolean(&Value::String(text.to_lowercase()));
+            Read::Bool(value.map_err(|problem| invalid(&problem))?)
+        }
+        Kind::Date | Kind::EndDate if text.is_empty() => Read::Null,
+        Kind::Date | Kind::EndDate => {
+            let date = dates::parse_local(text, kind == Kind::EndDate);
+            Read::Date(date.ok_or_else(|| invalid(NO_DATE))?)
+        }
+        _ => Read::Text(text.to_owned()),
+    })
+}
+
+/// Reads a value of a body.
+fn of_json(name: &'static str, kind: Kind, value: &Value) -> Result<Read, Problem> {
+    let told = || python_str(value);
+    let wrong = |problem: &str| Problem::Key(Fault::invalid(name, &told(), problem));
+    Ok(match (kind, value) {
+        (Kind::ReadOnly, _) => return Err(wrong("Cannot set read only field.")),
+        // The reference writes these as they are, and fails in its database.
+        (Kind::Bool, Value::Null) => {
+            return Err(Problem::Whole("Value not an unambiguous boolean: None".to_owned()));
+        }
+        (Kind::Json, _) => Read::Json(value.clone()),
+        (Kind::Int, _) => Read::Int(int(value).map_err(Problem::Whole)?),
+        (_, Value::Null) => Read::Null,
+        (Kind::Text, Value::String(text)) => Read::Text(text.clone()),
+        (Kind::Text, other) => {
+            let kind = python_type(other);
+            let problem = format!("Wrong type. Expected '<class 'str'>', got '<class '{kind}'>'");
+            return Err(wrong(&problem));
+        }
+        (Kind::Uuid, Value::String(text)) if Uuid::try_parse(text).is_ok() => {
+            Read::Text(text.clone())
+        }
+        (Kind::Uuid, _) => return Err(wrong(&format!("Invalid UUID, got '{}'", told()))),
+        (Kind::Bool, other) => Read::Bool(boolean(other).map_err(Problem::Whole)?),
+        (Kind::Decimal, other) => {
+            let number = number(other).ok_or_else(|| wrong("It must be a number."))?;
+            Read::Decimal(number)
+        }
+        (Kind::CostType, other) => {
+            let kind = other.as_str().and_then(CostType::parse);
+            Read::CostType(kind.ok_or_else(|| wrong("Value should be one of: flat, rate"))?)
+        }
+        (Kind::Date | Kind::EndDate, other) => {
+            let text = other.as_str();
+            let date = text.and_then(|text| dates::parse_local(text, kind == Kind::EndDate));
+            Read::Date(date.ok_or_else(|| wrong(NO_DATE))?)
+        }
+    })
+}
+
+/// A number with all its digits, in the forms that Python reads. A number that
+/// is written as such counts by its digits, not by what a float makes of them.
+pub(super) fn number(value: &Value) -> Option<Decimal> {
+    let text = match value {
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => without_digit_separators(text.trim())?.into_owned(),
+        _ => return None,
+    };
+    Decimal::from_str(&text).ok()
+}
+
+/// What Python calls the type of a value.
+pub(super) fn python_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "NoneType",
         Value::Bool(_) => "bool",

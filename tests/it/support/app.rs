@@ -13,6 +13,7 @@ use ratekitty::{
     fetcher,
     lock::Coordinator,
     processor::{Outcome, Pipeline, Progress, UnsupportedExpression},
+    rating::Rater,
     state::{Database, schema},
     storage::{self, Storage},
     time::{Clock, ManualClock},
@@ -176,6 +177,8 @@ impl TestApp {
         let state = AppState {
             storage: self.storage.clone(),
             database: self.database.clone(),
+            rater: Arc::new(Rater::new(&self.config, self.database.clone())),
+            period: self.config.collect.period,
             clock: Arc::new(self.clock.clone()),
         };
         let request = api::normalize_path(request);

@@ -1,0 +1,440 @@
+//! `/v1/rating/module_config/hashmap`: services, fields, groups, mappings and
+//! thresholds.
+
+use axum::{
+    http::{Method, StatusCode},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Call, Fault, changed,
+    rules::{AUDIT, FILTER, audit_differs, audit_filter, show_audit, text_differs},
+    unrouted,
+    wsme::{Attribute, Kind, Values, answer, no_arguments},
+};
+use crate::{
+    decimal::Decimal,
+    rating::hashmap::edit::{self, MappingChange, NewMapping, NewRule, RuleFilter},
+    state::rating_rules::{
+        GroupRow, ServiceRow,
+        records::{Field, Mapping, Rule, Threshold},
+    },
+};
+
+const SERVICE_ID: &[Attribute] = &[("service_id", Kind::Uuid, true)];
+const FIELD_ID: &[Attribute] = &[("field_id", Kind::Uuid, true)];
+const GROUP_ID: &[Attribute] = &[("group_id", Kind::Uuid, true)];
+const MAPPING_ID: &[Attribute] = &[("mapping_id", Kind::Uuid, true)];
+const THRESHOLD_ID: &[Attribute] = &[("threshold_id", Kind::Uuid, true)];
+const DELETED_GROUP: &[Attribute] =
+    &[("group_id", Kind::Uuid, true), ("recursive", Kind::Bool, false)];
+const FORCE: &[Attribute] = &[("force", Kind::Bool, false)];
+
+const SERVICE: &[Attribute] = &[("service_id", Kind::Uuid, false), ("name", Kind::Text, true)];
+const FIELD: &[Attribute] = &[
+    ("field_id", Kind::Uuid, false),
+    ("name", Kind::Text, true),
+    ("service_id", Kind::Uuid, true),
+];
+const GROUP: &[Attribute] = &[("group_id", Kind::Uuid, false), ("name", Kind::Text, true)];
+const THRESHOLD: &[Attribute] = &[
+    ("threshold_id", Kind::Uuid, false),
+    ("level", Kind::Decimal, true),
+    ("type", Kind::CostType, false),
+    ("cost", Kind::Decimal, true),
+    ("service_id", Kind::Uuid, false),
+    ("field_id", Kind::Uuid, false),
+    ("group_id", Kind::Uuid, false),
+    ("tenant_id", Kind::Text, false),
+];
+
+fn mapping_attributes() -> Vec<Attribute> {
+    let own = [
+        ("mapping_id", Kind::Uuid, false),
+        ("value", Kind::Text, false),
+        ("type", Kind::CostType, false),
+        ("cost", Kind::Decimal, true),
+        ("service_id", Kind::Uuid, false),
+        ("field_id", Kind::Uuid, false),
+        ("group_id", Kind::Uuid, false),
+        ("tenant_id", Kind::Text, false),
+    ];
+    own.into_iter().chain(AUDIT).collect()
+}
+
+/// Arguments by which rules are asked for.
+const RULES: [Attribute; 6] = [
+    ("service_id", Kind::Uuid, false),
+    ("field_id", Kind::Uuid, false),
+    ("group_id", Kind::Uuid, false),
+    ("no_group", Kind::Bool, false),
+    ("tenant_id", Kind::Text, false),
+    ("filter_tenant", Kind::Bool, false),
+];
+
+/// Answers every request below hashmap.
+pub(super) async fn route(call: Call) -> Response {
+    let parts = call.parts();
+    let answer = match parts.as_slice() {
+        ["types"] => types(&call).await,
+        ["services", "fields", rest @ ..] => fields(&call, rest).await,
+        ["services", "mappings", rest @ ..] => mappings(&call, rest).await,
+        ["services", id, "fields"] if call.method == Method::GET => list_fields(&call, id).await,
+        ["services", id, "mappings"] if call.method == Method::GET => {
+            let filter = RuleFilter { service_id: Some((*id).to_owned()), ..RuleFilter::default() };
+            list_mappings(&call, &filter).await
+        }
+        ["services", rest @ ..] => services(&call, rest).await,
+        ["fields", rest @ ..] => fields(&call, rest).await,
+        ["groups", rest @ ..] => groups(&call, rest).await,
+        ["mappings", rest @ ..] => mappings(&call, rest).await,
+        ["thresholds", rest @ ..] => thresholds(&call, rest).await,
+        _ => Ok(unrouted(&call, &[])),
+    };
+    answer.unwrap_or_else(IntoResponse::into_response)
+}
+
+type Answer = Result<Response, Fault>;
+
+fn ok(body: &Value) -> Answer {
+    Ok(answer(StatusCode::OK, body))
+}
+
+fn gone() -> Answer {
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn types(call: &Call) -> Answer {
+    match call.method {
+        Method::GET => {
+            no_arguments(call.uri.query())?;
+            ok(&json!(["flat", "rate"]))
+        }
+        _ => Ok(unrouted(call, &[])),
+    }
+}
+
+/// What identifies the object of a request.
+fn id<'a>(values: &'a Values, name: &str) -> &'a str {
+    values.text(name).unwrap_or("None")
+}
+
+/// The name that a body gives.
+///
+/// # Errors
+/// Null.
+fn name(body: &Values) -> Result<&str, Fault> {
+    body.text("name").ok_or_else(|| Fault::invalid("name", "None", "It must be a text."))
+}
+
+async fn services(call: &Call, path: &[&str]) -> Answer {
+    let (database, input) = (&call.state.database, call.input(path));
+    match (&call.method, path) {
+        (&Method::GET, []) => {
+            input.arguments(&[])?;
+            let services = edit::services(database).await?;
+            let services: Vec<_> = services.iter().map(show_service).collect();
+            ok(&json!({"services": services}))
+        }
+        (&Method::GET, [_]) => {
+            let values = input.arguments(SERVICE_ID)?;
+            ok(&show_service(&edit::service(database, id(&values, "service_id")).await?))
+        }
+        (&Method::POST, []) => {
+            let (_, body) = input.object(&[], "service_data", SERVICE)?;
+            let service = edit::add_service(database, name(&body)?).await?;
+            Ok(call.created(&service.service_id, &show_service(&service)))
+        }
+        (&Method::DELETE, [] | [_]) => {
+            let values = input.arguments(SERVICE_ID)?;
+            edit::delete_service(database, id(&values, "service_id")).await?;
+            gone()
+        }
+        _ => Ok(unrouted(call, path)),
+    }
+}
+
+fn show_service(service: &ServiceRow) -> Value {
+    json!({"service_id": service.service_id, "name": service.name})
+}
+
+/// `services/{id}/fields`
+async fn list_fields(call: &Call, service_id: &str) -> Answer {
+    call.input(&[service_id]).arguments(SERVICE_ID)?;
+    show_fields(&edit::fields(&call.state.database, service_id).await?)
+}
+
+fn show_fields(fields: &[Field]) -> Answer {
+    ok(&json!({"fields": fields.iter().map(show_field).collect::<Vec<_>>()}))
+}
+
+async fn fields(call: &Call, path: &[&str]) -> Answer {
+    let (database, input) = (&call.state.database, call.input(path));
+    match (&call.method, path) {
+        (&Method::GET, []) => {
+            let values = input.arguments(SERVICE_ID)?;
+            show_fields(&edit::fields(database, id(&values, "service_id")).await?)
+        }
+        (&Method::GET, [_]) => {
+            let values = input.arguments(FIELD_ID)?;
+            ok(&show_field(&edit::field(database, id(&values, "field_id")).await?))
+        }
+        (&Method::POST, []) => {
+            let (_, body) = input.object(&[], "field_data", FIELD)?;
+            let service_id = body.text("service_id");
+            let service_id = service_id
+                .ok_or_else(|| Fault::bad_request("You must specify either name or uuid."))?;
+            let name = name(&body)?;
+            if name.is_empty() {
+                // The reference keeps such a field and says this.
+                let text = "You must specify either a uuid or a service_uuid and a name.";
+                return Err(Fault::bad_request(text));
+            }
+            let field = edit::add_field(database, service_id, name).await?;
+            Ok(call.created(&field.field_id, &show_field(&field)))
+        }
+        (&Method::DELETE, [] | [_]) => {
+            let values = input.arguments(FIELD_ID)?;
+            edit::delete_field(database, id(&values, "field_id")).await?;
+            gone()
+        }
+        _ => Ok(unrouted(call, path)),
+    }
+}
+
+fn show_field(field: &Field) -> Value {
+    json!({"field_id": field.field_id, "name": field.name, "service_id": field.service_id})
+}
+
+async fn groups(call: &Call, path: &[&str]) -> Answer {
+    let (database, input) = (&call.state.database, call.input(path));
+    let of_group = |values: &Values| RuleFilter {
+        group_id: Some(id(values, "group_id").to_owned()),
+        ..RuleFilter::default()
+    };
+    match (&call.method, path) {
+        (&Method::GET, []) => {
+            input.arguments(&[])?;
+            let groups = edit::groups(database).await?;
+            ok(&json!({"groups": groups.iter().map(show_group).collect::<Vec<_>>()}))
+        }
+        (&Method::GET, [group @ .., "mappings"]) if group.len() < 2 => {
+            let values = call.input(group).arguments(GROUP_ID)?;
+            show_mappings(&edit::mappings(database, &of_group(&values), &<_>::default()).await?)
+        }
+        (&Method::GET, [group @ .., "thresholds"]) if group.len() < 2 => {
+            let values = call.input(group).arguments(GROUP_ID)?;
+            show_thresholds(&edit::thresholds(database, &of_group(&values)).await?)
+        }
+        (&Method::GET, [_]) => {
+            let values = input.arguments(GROUP_ID)?;
+            ok(&show_group(&edit::group(database, id(&values, "group_id")).await?))
+        }
+        (&Method::POST, []) => {
+            let (_, body) = input.object(&[], "group_data", GROUP)?;
+            let group = edit::add_group(database, name(&body)?).await?;
+            Ok(call.created(&group.group_id, &show_group(&group)))
+        }
+        (&Method::DELETE, [] | [_] | [_, _]) => {
+            let values = input.arguments(DELETED_GROUP)?;
+            let recursive = values.bool("recursive").unwrap_or(false);
+            edit::delete_group(database, id(&values, "group_id"), recursive).await?;
+            gone()
+        }
+        _ => Ok(unrouted(call, path)),
+    }
+}
+
+fn show_group(group: &GroupRow) -> Value {
+    json!({"group_id": group.group_id, "name": group.name})
+}
+
+/// Which rules arguments ask for. What is empty is not meant.
+fn rule_filter(values: &Values) -> RuleFilter {
+    let filter_tenant = values.bool("filter_tenant").unwrap_or(false);
+    RuleFilter {
+        service_id: values.filled("service_id"),
+        field_id: values.filled("field_id"),
+        group_id: values.filled("group_id"),
+        no_group: values.bool("no_group").unwrap_or(false),
+        tenant_id: filter_tenant.then(|| values.text("tenant_id").map(str::to_owned)),
+    }
+}
+
+/// A rule as a body asks for it.
+fn new_rule(body: &Values) -> Result<NewRule, Fault> {
+    Ok(NewRule {
+        service_id: body.filled("service_id"),
+        field_id: body.filled("field_id"),
+        group_id: body.filled("group_id"),
+        tenant_id: body.text("tenant_id").map(str::to_owned),
+        kind: body.cost_type("type")?,
+        cost: body.decimal("cost")?,
+    })
+}
+
+/// `services/{id}/mappings`, and what arguments ask for beside.
+async fn list_mappings(call: &Call, filter: &RuleFilter) -> Answer {
+    call.input(&[]).arguments(&[])?;
+    show_mappings(&edit::mappings(&call.state.database, filter, &<_>::default()).await?)
+}
+
+fn show_mappings(mappings: &[Mapping]) -> Answer {
+    ok(&json!({"mappings": mappings.iter().map(show_mapping).collect::<Vec<_>>()}))
+}
+
+async fn mappings(call: &Call, path: &[&str]) -> Answer {
+    let (database, input) = (&call.state.database, call.input(path));
+    match (&call.method, path) {
+        (&Method::GET, []) => {
+            let known: Vec<_> =
+                RULES.into_iter().chain(FILTER).chain([("all", Kind::Bool, false)]).collect();
+            let values = input.arguments(&known)?;
+            let filter = rule_filter(&values);
+            let has_parent = filter.service_id.is_some() || filter.field_id.is_some();
+            if !has_parent && filter.group_id.is_none() && values.bool("all") == Some(false) {
+                return Err(edit::too_wide().into());
+            }
+            let audit = audit_filter(&values, call.editor().now);
+            show_mappings(&edit::mappings(database, &filter, &audit).await?)
+        }
+        (&Method::GET, [mapping @ .., "group"]) if mapping.len() < 2 => {
+            let values = call.input(mapping).arguments(MAPPING_ID)?;
+            let group = edit::group_of_mapping(database, id(&values, "mapping_id")).await?;
+            ok(&show_group(&group))
+        }
+        (&Method::GET, [_]) => {
+            let values = input.arguments(MAPPING_ID)?;
+            ok(&show_mapping(&edit::mapping(database, id(&values, "mapping_id")).await?))
+        }
+        (&Method::POST, []) => {
+            let (values, body) = input.object(FORCE, "mapping_data", &mapping_attributes())?;
+            // None is not the same as null.
+            let value = match body.has("value") {
+                true => body.text("value").map(str::to_owned),
+                false => Some(String::new()),
+            };
+            let new = NewMapping {
+                rule: new_rule(&body)?,
+                value,
+                name: body.filled("name"),
+                description: body.text("description").map(str::to_owned),
+                start: body.date("start"),
+                end: body.date("end"),
+                force: values.bool("force").unwrap_or(false),
+            };
+            let mapping = edit::add_mapping(database, &new, call.editor()).await?;
+            Ok(call.created(&mapping.rule.rule_id, &show_mapping(&mapping)))
+        }
+        (&Method::PUT, [] | [_]) => {
+            let (values, body) = input.object(MAPPING_ID, "mapping", &mapping_attributes())?;
+            let change = MappingChange {
+                cost: body.decimal("cost")?,
+                start: body.date("start"),
+                end: body.date("end"),
+                description: body.text("description").map(str::to_owned),
+            };
+            let kind = body.cost_type("type");
+            let differs = |mapping: &Mapping| {
+                let rule = &mapping.rule;
+                let texts = [
+                    ("mapping_id", Some(rule.rule_id.as_str())),
+                    ("value", mapping.value.as_deref()),
+                    ("service_id", rule.service_id.as_deref()),
+                    ("field_id", rule.field_id.as_deref()),
+                    ("group_id", rule.group_id.as_deref()),
+                    ("tenant_id", rule.tenant_id.as_deref()),
+                ];
+                texts.into_iter().any(|(name, text)| text_differs(&body, name, text))
+                    || kind.as_ref().is_ok_and(|kind| body.has("type") && *kind != rule.kind)
+                    || audit_differs(&body, &mapping.audit)
+            };
+            let id = id(&values, "mapping_id");
+            edit::change_mapping(database, id, &change, differs, call.editor()).await?;
+            Ok(changed())
+        }
+        (&Method::DELETE, [] | [_]) => {
+            let values = input.arguments(MAPPING_ID)?;
+            edit::delete_mapping(database, id(&values, "mapping_id"), call.editor()).await?;
+            gone()
+        }
+        _ => Ok(unrouted(call, path)),
+    }
+}
+
+/// A number with all digits of its column.
+fn show_number(number: Option<Decimal>, digits: u32) -> Value {
+    json!(number.map(|number| number.quantize(digits).to_plain_string()))
+}
+
+/// Adds what mappings and thresholds have in common.
+fn show_rule(rule: &Rule, answer: &mut Map<String, Value>) {
+    let shown = [
+        ("type", json!(rule.kind.as_str())),
+        ("cost", show_number(rule.cost, 28)),
+        ("service_id", json!(rule.service_id)),
+        ("field_id", json!(rule.field_id)),
+        ("group_id", json!(rule.group_id)),
+        ("tenant_id", json!(rule.tenant_id)),
+    ];
+    answer.extend(shown.map(|(name, value)| (name.to_owned(), value)));
+}
+
+fn show_mapping(mapping: &Mapping) -> Value {
+    let mut answer = Map::new();
+    answer.insert("mapping_id".to_owned(), json!(mapping.rule.rule_id));
+    answer.insert("value".to_owned(), json!(mapping.value));
+    show_rule(&mapping.rule, &mut answer);
+    show_audit(&mapping.audit, &mut answer);
+    Value::Object(answer)
+}
+
+fn show_thresholds(thresholds: &[Threshold]) -> Answer {
+    ok(&json!({"thresholds": thresholds.iter().map(show_threshold).collect::<Vec<_>>()}))
+}
+
+async fn thresholds(call: &Call, path: &[&str]) -> Answer {
+    let (database, input) = (&call.state.database, call.input(path));
+    match (&call.method, path) {
+        (&Method::GET, []) => {
+            let filter = rule_filter(&input.arguments(&RULES)?);
+            show_thresholds(&edit::thresholds(database, &filter).await?)
+        }
+        (&Method::GET, [threshold @ .., "group"]) if threshold.len() < 2 => {
+            let values = call.input(threshold).arguments(THRESHOLD_ID)?;
+            let group = edit::group_of_threshold(database, id(&values, "threshold_id")).await?;
+            ok(&show_group(&group))
+        }
+        (&Method::GET, [_]) => {
+            let values = input.arguments(THRESHOLD_ID)?;
+            ok(&show_threshold(&edit::threshold(database, id(&values, "threshold_id")).await?))
+        }
+        (&Method::POST, []) => {
+            let (_, body) = input.object(&[], "threshold_data", THRESHOLD)?;
+            let (rule, level) = (new_rule(&body)?, body.decimal("level")?);
+            let threshold = edit::add_threshold(database, &rule, level).await?;
+            Ok(call.created(&threshold.rule.rule_id, &show_threshold(&threshold)))
+        }
+        (&Method::PUT, [] | [_]) => {
+            let (values, body) = input.object(THRESHOLD_ID, "threshold", THRESHOLD)?;
+            let (rule, level) = (new_rule(&body)?, body.decimal("level")?);
+            edit::change_threshold(database, id(&values, "threshold_id"), rule, level).await?;
+            Ok(changed())
+        }
+        (&Method::DELETE, [] | [_]) => {
+            let values = input.arguments(THRESHOLD_ID)?;
+            edit::delete_threshold(database, id(&values, "threshold_id")).await?;
+            gone()
+        }
+        _ => Ok(unrouted(call, path)),
+    }
+}
+
+fn show_threshold(threshold: &Threshold) -> Value {
+    let mut answer = Map::new();
+    answer.insert("threshold_id".to_owned(), json!(threshold.rule.rule_id));
+    answer.insert("level".to_owned(), show_number(threshold.level, 8));
+    show_rule(&threshold.rule, &mut answer);
+    Value::Object(answer)
+}

@@ -1,0 +1,118 @@
+//! `/v1/rating/module_config/pyscripts/scripts`
+
+use axum::{
+    http::{Method, StatusCode},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Call, Fault,
+    rules::{AUDIT, FILTER, audit_differs, audit_filter, show_audit, text_differs},
+    unrouted,
+    wsme::{Attribute, Kind, answer},
+};
+use crate::{
+    rating::pyscripts::edit::{self, NewScript, ScriptChange},
+    state::scripts::ScriptRow,
+};
+
+const SCRIPT_ID: &[Attribute] = &[("script_id", Kind::Uuid, true)];
+const FORCE: &[Attribute] = &[("force", Kind::Bool, false)];
+
+fn attributes() -> Vec<Attribute> {
+    let own = [
+        ("script_id", Kind::Uuid, false),
+        ("name", Kind::Text, true),
+        ("data", Kind::Text, false),
+        ("checksum", Kind::ReadOnly, false),
+    ];
+    own.into_iter().chain(AUDIT.into_iter().filter(|(name, ..)| *name != "name")).collect()
+}
+
+/// Answers every request below pyscripts.
+pub(super) async fn route(call: Call) -> Response {
+    let parts = call.parts();
+    let answer = match parts.as_slice() {
+        ["scripts", rest @ ..] => scripts(&call, rest).await,
+        _ => Ok(unrouted(&call, &[])),
+    };
+    answer.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn scripts(call: &Call, path: &[&str]) -> Result<Response, Fault> {
+    let (database, input) = (&call.state.database, call.input(path));
+    match (&call.method, path) {
+        (&Method::GET, []) => {
+            let known: Vec<_> =
+                [("no_data", Kind::Bool, false)].into_iter().chain(FILTER).collect();
+            let values = input.arguments(&known)?;
+            let with_data = !values.bool("no_data").unwrap_or(false);
+            let filter = audit_filter(&values, call.editor().now);
+            let scripts = edit::list(database, &filter).await?;
+            let scripts: Vec<_> = scripts.iter().map(|script| show(script, with_data)).collect();
+            Ok(answer(StatusCode::OK, &json!({"scripts": scripts})))
+        }
+        (&Method::GET, [_]) => {
+            let values = input.arguments(SCRIPT_ID)?;
+            let id = values.text("script_id").unwrap_or("None");
+            Ok(answer(StatusCode::OK, &show(&edit::get(database, id).await?, true)))
+        }
+        (&Method::POST, []) => {
+            let (values, body) = input.object(FORCE, "script_data", &attributes())?;
+            let text = |name: &str| {
+                let text = body.text(name).map(str::to_owned);
+                text.ok_or_else(|| Fault::invalid(name, "None", "It must be a text."))
+            };
+            let new = NewScript {
+                name: text("name")?,
+                data: text("data")?,
+                description: body.text("description").map(str::to_owned),
+                start: body.date("start"),
+                end: body.date("end"),
+                force: values.bool("force").unwrap_or(false),
+            };
+            let script = edit::add(database, &new, call.editor()).await?;
+            Ok(call.created(&script.script_id, &show(&script, true)))
+        }
+        (&Method::PUT, [] | [_]) => {
+            let (values, body) = input.object(SCRIPT_ID, "script_data", &attributes())?;
+            if body.has("data") && body.text("data").is_none() {
+                return Err(Fault::invalid("data", "None", "It must be a text."));
+            }
+            let change = ScriptChange {
+                data: body.text("data").map(str::to_owned),
+                description: body.text("description").map(str::to_owned),
+                start: body.date("start"),
+                end: body.date("end"),
+            };
+            let differs = |script: &ScriptRow| {
+                text_differs(&body, "script_id", Some(&script.script_id))
+                    || text_differs(&body, "data", std::str::from_utf8(&script.data).ok())
+                    || audit_differs(&body, &script.audit)
+            };
+            let id = values.text("script_id").unwrap_or("None");
+            let script = edit::change(database, id, &change, differs, call.editor()).await?;
+            Ok(call.created(&script.script_id, &show(&script, true)))
+        }
+        (&Method::DELETE, [] | [_]) => {
+            let values = input.arguments(SCRIPT_ID)?;
+            let id = values.text("script_id").unwrap_or("None");
+            edit::delete(database, id, call.editor()).await?;
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
+        _ => Ok(unrouted(call, path)),
+    }
+}
+
+fn show(script: &ScriptRow, with_data: bool) -> Value {
+    let mut answer = Map::new();
+    answer.insert("script_id".to_owned(), json!(script.script_id));
+    answer.insert("name".to_owned(), json!(script.audit.name));
+    if with_data {
+        answer.insert("data".to_owned(), json!(String::from_utf8_lossy(&script.data)));
+    }
+    answer.insert("checksum".to_owned(), json!(script.checksum));
+    show_audit(&script.audit, &mut answer);
+    Value::Object(answer)
+}
