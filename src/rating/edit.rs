@@ -101,7 +101,8 @@ pub(super) fn extent(
     now: NaiveDateTime,
     differs: bool,
 ) -> Result<Extent, EditError> {
-    if audit.start >= now {
+    // One that begins now holds.
+    if audit.start > now {
         return Ok(Extent::All);
     }
     if audit.end.is_some() {

@@ -8,7 +8,7 @@
 //! Checks come in WSME's order: unknown arguments of the query, type of the
 //! body, unknown keys, missing keys, and only then values, key by key.
 
-use std::str::FromStr;
+use std::{io, str::FromStr};
 
 use axum::{
     body::Bytes,
@@ -16,7 +16,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::NaiveDateTime;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value, json, ser::Formatter};
 use tracing::error;
 use uuid::Uuid;
 
@@ -111,7 +112,59 @@ impl IntoResponse for Fault {
 
 /// An answer in JSON.
 pub(super) fn answer(status: StatusCode, body: &Value) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+    (status, [(header::CONTENT_TYPE, "application/json")], written(body)).into_response()
+}
+
+/// JSON as Python writes it: with a blank behind `,` and `:`, in ASCII. Whoever
+/// looks for a text in an answer finds it in ours, too.
+fn written(body: &Value) -> Vec<u8> {
+    let mut text = Vec::with_capacity(256);
+    let mut serializer = serde_json::Serializer::with_formatter(&mut text, Python);
+    // What is in memory can be written.
+    let _ = body.serialize(&mut serializer);
+    text
+}
+
+struct Python;
+
+impl Formatter for Python {
+    fn begin_array_value<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        writer.write_all(if first { b"" } else { b", " })
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        writer.write_all(if first { b"" } else { b", " })
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
+
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        for c in fragment.chars() {
+            match c {
+                ' '..='\u{7f}' => writer.write_all(&[c as u8])?,
+                c => {
+                    for unit in c.encode_utf16(&mut [0; 2]) {
+                        write!(writer, "\\u{unit:04x}")?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Refuses every argument of a query.
@@ -578,4 +631,17 @@ fn int(value: &Value) -> Result<i32, String> {
     whole
         .and_then(|whole| i32::try_from(whole).ok())
         .ok_or_else(|| "Value must be from -2147483648 to 2147483647".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_json_as_python_does() {
+        let body = json!({"a": [1, "é\u{1f600}\n\"\u{7f}"], "b": {}, "c": [], "d": null});
+        let text = String::from_utf8(written(&body)).unwrap();
+        let python = "{\"a\": [1, \"\\u00e9\\ud83d\\ude00\\n\\\"\u{7f}\"], \"b\": {}, \"c\": [], \"d\": null}";
+        assert_eq!(text, python);
+    }
 }

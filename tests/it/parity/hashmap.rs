@@ -1,5 +1,7 @@
 //! Prices of the hashmap module against the reference's, digit for digit.
 
+use std::{path::PathBuf, process::Command};
+
 use chrono::{DateTime, NaiveDateTime};
 use ratekitty::{
     dataframe::{DataFrame, DataPoint, Labels},
@@ -13,7 +15,7 @@ use ratekitty::{
 use serde_json::Value;
 
 use super::assert_deviations;
-use crate::cases;
+use crate::{cases, fixture, support::set_up};
 
 fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
@@ -104,11 +106,12 @@ fn labels(value: &Value) -> Labels {
     value.as_object().unwrap().clone()
 }
 
-#[test]
-fn prices_as_the_reference() {
+/// Rates the points of cases, and tells how many there were, how many have a
+/// price, and which have another one than the reference's.
+fn compare(cases: impl IntoIterator<Item = Value>) -> (usize, usize, Vec<(String, String)>) {
     let mut failures = Vec::new();
     let (mut points, mut prices) = (0, 0);
-    for (number, case) in cases("parity/hashmap/cases.jsonl").into_iter().enumerate() {
+    for (number, case) in cases.into_iter().enumerate() {
         let now = date(&case["now"]).unwrap();
         let rules = Rules::compile(&rows(&case["rules"]), case["tenant"].as_str(), now);
         assert!(rules.validity().contains(now));
@@ -145,6 +148,34 @@ fn prices_as_the_reference() {
             }
         }
     }
+    (points, prices, failures)
+}
+
+#[test]
+fn prices_as_the_reference() {
+    let (points, prices, failures) = compare(cases("parity/hashmap/cases.jsonl"));
     assert!(points > 4_000 && prices > 2_000, "{points} points, {prices} prices");
     assert_deviations(&failures, &[]);
+}
+
+/// Cases that nobody has looked at: RATEKITTY_PARITY_SEED makes other ones.
+#[test]
+fn generated_prices_as_the_reference() {
+    let python = PathBuf::from(set_up("RATEKITTY_CLOUDKITTY")).join("bin/python");
+    let seed = std::env::var("RATEKITTY_PARITY_SEED").unwrap_or_else(|_| "2".to_owned());
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("cases.jsonl");
+    let status = Command::new(python)
+        .arg(fixture("parity/hashmap/generate.py"))
+        .args(["--seed", &seed, "--sets", "500", "--min-points", "40", "--max-points", "50"])
+        .arg("--output")
+        .arg(&output)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let text = std::fs::read_to_string(output).unwrap();
+    let cases = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    let (points, prices, failures) = compare(cases);
+    assert!(points > 20_000 && prices > 10_000, "{points} points, {prices} prices");
+    assert!(failures.is_empty(), "seed {seed}: {}: {:?}", failures.len(), &failures[..1]);
 }

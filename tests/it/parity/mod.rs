@@ -5,6 +5,7 @@
 mod api_rating;
 mod api_v2;
 mod decimal;
+mod gabbi;
 mod hashmap;
 mod metrics_yml;
 mod oslo_config;

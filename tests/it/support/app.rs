@@ -1,6 +1,6 @@
 //! A ratekitty of a test's own: folder, configuration, database, clock.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, to_bytes},
@@ -21,10 +21,11 @@ use ratekitty::{
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tower::util::ServiceExt;
 
-use super::Db;
+use super::{Db, servers::free_port, until};
 
 /// A ratekitty.
 pub struct TestApp {
@@ -172,15 +173,30 @@ impl TestApp {
         self.pipeline().run_once(&Arc::new(Progress::quiet()), &stop).await.unwrap()
     }
 
-    /// What the API answers.
-    pub async fn request(&self, request: Request<Body>) -> Answer {
-        let state = AppState {
+    fn state(&self) -> AppState {
+        AppState {
             storage: self.storage.clone(),
             database: self.database.clone(),
             rater: Arc::new(Rater::new(&self.config, self.database.clone())),
             period: self.config.collect.period,
             clock: Arc::new(self.clock.clone()),
-        };
+        }
+    }
+
+    /// Serves the API until `stop`, and gives its URL.
+    pub async fn serve(&self, stop: &CancellationToken) -> String {
+        let (port, state, stop) = (free_port(), self.state(), stop.clone());
+        tokio::spawn(async move {
+            api::serve("127.0.0.1", port, state, stop, Duration::ZERO).await.unwrap();
+        });
+        let is_there = || async { TcpStream::connect(("127.0.0.1", port)).await.is_ok() };
+        until("the API", is_there).await;
+        format!("http://127.0.0.1:{port}")
+    }
+
+    /// What the API answers.
+    pub async fn request(&self, request: Request<Body>) -> Answer {
+        let state = self.state();
         let request = api::normalize_path(request);
         let response = api::router(state).oneshot(request).await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
