@@ -211,7 +211,8 @@ impl Pipeline {
         periods::claim(&self.database, &self.keys, self.settings.schedule.period).await
     }
 
-    /// Rates every period that is due, of every scope, and returns. When told to
+    /// Resets the scopes for which that is asked, rates every period that is due,
+    /// of every scope, and returns. When told to
     /// stop, running periods are finished within the grace time, or given up.
     ///
     /// # Errors
@@ -221,6 +222,7 @@ impl Pipeline {
         progress: &Arc<Progress>,
         stop: &CancellationToken,
     ) -> Result<Outcome, CycleError> {
+        self.reset_once(stop).await?;
         self.cycle(progress, stop, None).await
     }
 
@@ -442,10 +444,10 @@ impl Pipeline {
         }
     }
 
-    /// Rates period after period, and again what is scheduled for it, until told
-    /// to stop.
+    /// Rates period after period, and again what is scheduled for it, and resets
+    /// scopes, until told to stop.
     pub async fn run(self: &Arc<Self>, stop: &CancellationToken) {
-        tokio::join!(self.run_cycles(stop), self.run_reprocessing(stop));
+        tokio::join!(self.run_cycles(stop), self.run_reprocessing(stop), self.run_resets(stop));
     }
 
     async fn run_cycles(self: &Arc<Self>, stop: &CancellationToken) {

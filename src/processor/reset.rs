@@ -1,4 +1,5 @@
-//! Reset: a scope goes back, and is rated again from there.
+//! Reset: a scope goes back, and is rated again from there. Who asks for it over
+//! the API leaves a row, which processors work off.
 //!
 //! What was rated after the period that it goes back to is deleted, and the
 //! scope moved, in one transaction, under the scope's lock: a processor that is
@@ -7,17 +8,22 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tracing::info;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
 
+use super::Pipeline;
 use crate::{
     lock::{Coordinator, LockError, LockName},
     state::{
-        Database, StateError, Step,
+        Database, StateError, Step, resets,
         scopes::{self, ScopeKeys},
     },
     storage::{Storage, StorageError},
     time::{isoformat, seconds},
 };
+
+/// Time between two looks at what is to be reset.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// Longest wait for a processor that is rating the scope.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -31,21 +37,6 @@ pub enum ResetError {
     /// There is no such scope.
     #[error("there is no scope `{0}` that is rated here")]
     Unknown(String),
-    /// No period begins there.
-    #[error(
-        "scope `{scope_id}` cannot be reset to {}: no period of it begins there; the ones next to it begin at {} and {}",
-        isoformat(*.wanted), isoformat(*.before), isoformat(*.after)
-    )]
-    NotOnPeriod {
-        /// The scope.
-        scope_id: String,
-        /// Where it was to go.
-        wanted: DateTime<Utc>,
-        /// Begin of the period before.
-        before: DateTime<Utc>,
-        /// Begin of the period after.
-        after: DateTime<Utc>,
-    },
     /// Someone is at it for long.
     #[error("scope `{scope_id}` was being rated for {} s; try again", PATIENCE.as_secs())]
     Busy {
@@ -63,8 +54,9 @@ pub enum ResetError {
     Storage(#[from] StorageError),
 }
 
-/// Resets a scope: the period that begins at `last` stays as its last one, what
-/// comes after is forgotten. `period` is the length of periods in seconds.
+/// Resets a scope: the period in which `last` lies stays as its last one, what
+/// comes after is forgotten. `period` is the length of periods in seconds;
+/// `request` is the row that asked for it, if one did.
 ///
 /// # Errors
 /// [`ResetError`]
@@ -73,6 +65,7 @@ pub async fn reset(
     (scope_id, keys): (&str, &ScopeKeys),
     last: DateTime<Utc>,
     period: u32,
+    request: Option<i64>,
 ) -> Result<(), ResetError> {
     let unknown = || ResetError::Unknown(scope_id.to_owned());
     let name = LockName::scope(scope_id, &keys.collector, &keys.fetcher, &keys.scope_key);
@@ -80,25 +73,84 @@ pub async fn reset(
     let mut lock = lock.ok_or_else(|| ResetError::Busy { scope_id: scope_id.to_owned() })?;
     let reset = async {
         let scope = scopes::get(database, scope_id, keys).await?.ok_or_else(unknown)?;
+        // Periods go on where they were: between others they would overlap them.
         let off = (last - scope.last_processed).num_seconds().rem_euclid(period.into());
-        if off != 0 {
-            let before = last - TimeDelta::seconds(off);
-            return Err(ResetError::NotOnPeriod {
-                scope_id: scope_id.to_owned(),
-                wanted: last,
-                before,
-                after: before + TimeDelta::seconds(period.into()),
-            });
-        }
+        let last = last - TimeDelta::seconds(off);
         lock.check().await?;
-        let step = Step::Reset { scope: &scope, last };
+        let step = Step::Reset { scope: &scope, last, request };
         // The period that begins at `last` itself counts as done and stays.
         let from = last + TimeDelta::seconds(1);
         storage.delete(scope_id, from, seconds(FOREVER), &step).await?;
         info!(scope.id = scope_id, "Scope `{scope_id}` was reset to {}", isoformat(last));
+        if last > scope.last_processed {
+            warn!(
+                scope.id = scope_id,
+                "The time from {} to {} of scope `{scope_id}` will not be rated",
+                isoformat(scope.last_processed + TimeDelta::seconds(period.into())),
+                isoformat(last + TimeDelta::seconds(period.into()))
+            );
+        }
         Ok(())
     };
     let result = reset.await;
     lock.release().await;
     result
+}
+
+impl Pipeline {
+    pub(super) async fn run_resets(&self, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Err(error) = self.reset_once(stop).await {
+                error!(error = %error, "Cannot look what to reset, trying again: {error}");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// Resets the scopes for which that was asked over the API, and tells how
+    /// many there were. Those that belong to processors with other keys are left
+    /// to them.
+    ///
+    /// # Errors
+    /// A database that fails.
+    pub async fn reset_once(&self, stop: &CancellationToken) -> Result<usize, StateError> {
+        let mut count = 0;
+        for request in resets::pending(&self.database).await? {
+            let scope = scopes::by_row(&self.database, request.scope).await?;
+            let Some(scope) = scope else {
+                warn!("Scope `{}` is to be reset, and is not there any more", request.scope_id);
+                resets::done(self.database.connection(), request.id).await?;
+                continue;
+            };
+            let is_ours = |its: &Option<String>, ours| its.as_ref().is_none_or(|its| its == ours);
+            let keys = &self.keys;
+            if !is_ours(&scope.scope_key, &keys.scope_key)
+                || !is_ours(&scope.fetcher, &keys.fetcher)
+                || !is_ours(&scope.collector, &keys.collector)
+            {
+                continue;
+            }
+            let place = (&self.database, &*self.storage, &self.locks);
+            let period = self.settings.schedule.period;
+            let of = (request.scope_id.as_str(), keys);
+            let reset = reset(place, of, request.last, period, Some(request.id));
+            let result = tokio::select! {
+                result = reset => result,
+                () = stop.cancelled() => return Ok(count),
+            };
+            match result {
+                Ok(()) => count += 1,
+                // Another processor has done it meanwhile.
+                Err(ResetError::Storage(StorageError::State(StateError::Moved(_)))) => {}
+                Err(error) => error!(
+                    scope.id = %request.scope_id, error = %error,
+                    "Scope `{}` is not reset, and that is tried again: {error}", request.scope_id
+                ),
+            }
+        }
+        Ok(count)
+    }
 }

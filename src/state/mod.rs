@@ -12,6 +12,7 @@ pub mod modules;
 pub mod periods;
 pub mod rating_rules;
 pub mod reprocessing;
+pub mod resets;
 pub mod schema;
 pub mod scopes;
 pub mod scripts;

@@ -7,10 +7,12 @@
 //! dates are in UTC without zone.
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ConnectionTrait, QueryResult};
+use sea_orm::{ConnectionTrait, QueryResult, Value};
 
 use super::{
     Context, Database, StateError, Transaction, date_column, date_value, for_update, insert_row,
+    placeholders,
+    scopes::{self, ScopeState},
     statement,
 };
 
@@ -92,6 +94,84 @@ pub async fn unfinished(database: &Database) -> Result<Vec<Reprocessing>, StateE
     rows.to(ACTION)?.iter().map(read_row).collect()
 }
 
+/// Rows of these scopes, or of all if there are none, in the order in which they
+/// were scheduled, or the last ones first.
+///
+/// # Errors
+/// A database that fails.
+pub async fn list(
+    database: &Database,
+    scope_ids: &[String],
+    last_first: bool,
+    (offset, limit): (u64, u64),
+) -> Result<Vec<Reprocessing>, StateError> {
+    let connection = database.connection();
+    let mut values: Vec<Value> = scope_ids.iter().map(|id| id.as_str().into()).collect();
+    let condition = match scope_ids {
+        [] => String::new(),
+        ids => format!("WHERE identifier IN ({})", placeholders(ids.len())),
+    };
+    let order = if last_first { "DESC" } else { "ASC" };
+    let sql = format!(
+        "SELECT {COLUMNS} FROM storage_scope_reprocessing_schedule {condition} \
+         ORDER BY id {order} LIMIT ? OFFSET ?"
+    );
+    let number = |count: u64| Value::from(i64::try_from(count).unwrap_or(i64::MAX));
+    values.extend([number(limit), number(offset)]);
+    let rows = connection.query_all_raw(statement(connection, &sql, values)).await;
+    rows.to(ACTION)?.iter().map(read_row).collect()
+}
+
+/// Why nothing was scheduled.
+#[derive(Debug, thiserror::Error)]
+pub enum ScheduleError {
+    /// The scope is not rated as far.
+    #[error("scope `{}` is rated to {}", .0.identifier, .0.last_processed)]
+    TooLate(ScopeState),
+    /// It is scheduled already for a part of the time.
+    #[error("scope `{}` is scheduled from {} to {} already", .0.identifier, .1.start, .1.end)]
+    Scheduled(ScopeState, Reprocessing),
+    /// The database fails.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// Schedules that scopes are rated again, all or none.
+///
+/// # Errors
+/// A time that is not rated yet, or scheduled already, if only in one instant: a
+/// period would be rated twice at once.
+pub async fn schedule_all(
+    database: &Database,
+    scopes: &[ScopeState],
+    (start, end): (DateTime<Utc>, DateTime<Utc>),
+    reason: &str,
+) -> Result<(), ScheduleError> {
+    let transaction = database.begin().await?;
+    for scope in scopes {
+        let present = scopes::locked(&transaction, scope.id).await?;
+        let scope = present.ok_or_else(|| StateError::Moved(scope.identifier.clone()))?;
+        if scope.last_processed < start.max(end) {
+            return Err(ScheduleError::TooLate(scope));
+        }
+        let sql = format!(
+            "SELECT {COLUMNS} FROM storage_scope_reprocessing_schedule WHERE identifier = ? \
+             AND (current_reprocess_time IS NULL OR current_reprocess_time < end_reprocess_time) \
+             ORDER BY id DESC"
+        );
+        let of_scope = [scope.identifier.as_str().into()];
+        let rows = transaction.query_all_raw(statement(&transaction, &sql, of_scope)).await;
+        for row in rows.to(ACTION)? {
+            let known = read_row(&row)?;
+            if known.scope_id == scope.identifier && known.start <= end && start <= known.end {
+                return Err(ScheduleError::Scheduled(scope, known));
+            }
+        }
+        insert(&transaction, &scope.identifier, (start, end), reason).await?;
+    }
+    Ok(transaction.commit().await.to("schedule reprocessing")?)
+}
+
 /// Schedules that a scope is rated again, and gives the row number.
 ///
 /// # Errors
@@ -99,10 +179,18 @@ pub async fn unfinished(database: &Database) -> Result<Vec<Reprocessing>, StateE
 pub async fn schedule(
     database: &Database,
     scope_id: &str,
+    time: (DateTime<Utc>, DateTime<Utc>),
+    reason: &str,
+) -> Result<i64, StateError> {
+    insert(database.connection(), scope_id, time, reason).await
+}
+
+async fn insert(
+    connection: &impl ConnectionTrait,
+    scope_id: &str,
     (start, end): (DateTime<Utc>, DateTime<Utc>),
     reason: &str,
 ) -> Result<i64, StateError> {
-    let connection = database.connection();
     let sql = "INSERT INTO storage_scope_reprocessing_schedule \
                (identifier, start_reprocess_time, end_reprocess_time, reason) VALUES (?, ?, ?, ?)";
     let values = [

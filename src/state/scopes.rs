@@ -11,8 +11,8 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use sea_orm::{ConnectionTrait, QueryResult, Value};
 
 use super::{
-    Context, Database, StateError, Transaction, date_column, date_value, for_update, is_duplicate,
-    placeholders, statement,
+    Context, Database, StateError, Transaction, date_column, date_value, for_update, insert_row,
+    is_duplicate, placeholders, statement,
 };
 
 /// What tells a scope from others with the same identifier.
@@ -176,6 +176,17 @@ pub async fn overview(
     Ok(scopes)
 }
 
+/// The row with this number.
+///
+/// # Errors
+/// A database that fails.
+pub async fn by_row(database: &Database, id: i64) -> Result<Option<ScopeState>, StateError> {
+    let connection = database.connection();
+    let sql = format!("SELECT {COLUMNS} FROM cloudkitty_storage_states WHERE id = ?");
+    let row = connection.query_one_raw(statement(connection, &sql, [id.into()])).await;
+    row.to("read a scope")?.as_ref().map(read_row).transpose()
+}
+
 /// The row with this number, which nobody else may change until the transaction
 /// ends.
 pub(super) async fn locked(
@@ -224,6 +235,21 @@ pub async fn add(
     begin: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<(), StateError> {
+    insert(connection, identifier, keys, (begin, true), now).await.map(|_| ())
+}
+
+/// Adds the row of a scope, and gives it: begin of its last period, and whether
+/// it is active.
+///
+/// # Errors
+/// As [`add`].
+pub async fn insert(
+    connection: &impl ConnectionTrait,
+    identifier: &str,
+    keys: &ScopeKeys,
+    (begin, active): (DateTime<Utc>, bool),
+    now: DateTime<Utc>,
+) -> Result<ScopeState, StateError> {
     let sql = "INSERT INTO cloudkitty_storage_states (last_processed_timestamp, identifier, \
                scope_key, fetcher, collector, scope_activation_toggle_date, active) \
                VALUES (?, ?, ?, ?, ?, ?, ?)";
@@ -235,13 +261,81 @@ pub async fn add(
         fetcher,
         collector,
         date_value(connection, now.naive_utc()),
-        true.into(),
+        active.into(),
     ];
-    match connection.execute_raw(statement(connection, sql, values)).await {
-        Ok(_) => Ok(()),
+    match insert_row(connection, sql, values).await {
+        Ok(id) => Ok(ScopeState {
+            id,
+            identifier: identifier.to_owned(),
+            scope_key: Some(keys.scope_key.clone()),
+            fetcher: Some(keys.fetcher.clone()),
+            collector: Some(keys.collector.clone()),
+            last_processed: begin,
+            toggled: now.naive_utc(),
+            active,
+        }),
         Err(source) if is_duplicate(&source) => Err(StateError::Moved(identifier.to_owned())),
         Err(source) => Err(source).to("add a scope"),
     }
+}
+
+/// What is to be changed of a scope.
+#[derive(Debug, Clone, Default)]
+pub struct ScopeChange {
+    /// Its scope key.
+    pub scope_key: Option<String>,
+    /// Its fetcher.
+    pub fetcher: Option<String>,
+    /// Its collector.
+    pub collector: Option<String>,
+    /// Whether it is active.
+    pub active: Option<bool>,
+}
+
+/// Changes a scope, and gives what it is then; `None` if it is gone. When it is
+/// switched, `now` is noted.
+///
+/// # Errors
+/// Keys that another scope of this identifier has.
+pub async fn change(
+    database: &Database,
+    id: i64,
+    change: &ScopeChange,
+    now: DateTime<Utc>,
+) -> Result<Option<ScopeState>, StateError> {
+    let transaction = database.begin().await?;
+    let Some(mut state) = locked(&transaction, id).await? else { return Ok(None) };
+    let keys = [
+        (&mut state.scope_key, &change.scope_key),
+        (&mut state.fetcher, &change.fetcher),
+        (&mut state.collector, &change.collector),
+    ];
+    for (its, wanted) in keys {
+        if wanted.is_some() {
+            its.clone_from(wanted);
+        }
+    }
+    if let Some(active) = change.active.filter(|active| *active != state.active) {
+        (state.active, state.toggled) = (active, now.naive_utc());
+    }
+    let sql = "UPDATE cloudkitty_storage_states SET scope_key = ?, fetcher = ?, collector = ?, \
+               active = ?, scope_activation_toggle_date = ? WHERE id = ?";
+    let values = [
+        state.scope_key.clone().into(),
+        state.fetcher.clone().into(),
+        state.collector.clone().into(),
+        state.active.into(),
+        date_value(&transaction, state.toggled),
+        id.into(),
+    ];
+    match transaction.execute_raw(statement(&transaction, sql, values)).await {
+        Err(source) if is_duplicate(&source) => {
+            return Err(StateError::Moved(state.identifier));
+        }
+        result => result.to("change a scope")?,
+    };
+    transaction.commit().await.to("change a scope")?;
+    Ok(Some(state))
 }
 
 /// Activates or deactivates a scope, and notes when; nothing changes if it is

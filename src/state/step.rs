@@ -12,6 +12,7 @@ use sea_orm::ConnectionTrait;
 use super::{
     Context, StateError, Transaction, date_value, for_update, periods,
     reprocessing::{self, Reprocessing},
+    resets,
     scopes::{self, ScopeKeys, ScopeState},
     statement,
 };
@@ -45,6 +46,8 @@ pub enum Step<'a> {
         scope: &'a ScopeState,
         /// Begin of the last period that stays.
         last: DateTime<Utc>,
+        /// What asked for it, which is then done.
+        request: Option<i64>,
     },
     /// The period that begins at `begin` is rated again.
     Reprocess {
@@ -77,10 +80,17 @@ impl Step<'_> {
                 }
                 periods::verify(transaction, keys, *seconds).await
             }
-            Self::Reset { scope, .. } => match scopes::locked(transaction, scope.id).await? {
-                Some(_) => Ok(()),
-                None => Err(StateError::Moved(scope.identifier.clone())),
-            },
+            Self::Reset { scope, request, .. } => {
+                let is_there = scopes::locked(transaction, scope.id).await?.is_some();
+                let is_asked = match request {
+                    Some(id) => resets::is_pending(transaction, *id).await?,
+                    None => true,
+                };
+                match is_there && is_asked {
+                    true => Ok(()),
+                    false => Err(StateError::Moved(scope.identifier.clone())),
+                }
+            }
             Self::Reprocess { schedule, keys, begin, seconds } => {
                 let (scope_id, lock) = (&schedule.scope_id, for_update(transaction));
                 let scope = scopes::find(transaction, scope_id, keys, lock).await?;
@@ -107,7 +117,12 @@ impl Step<'_> {
                 Some(known) => scopes::move_to(transaction, known.id, *begin).await,
                 None => scopes::add(transaction, scope_id, keys, *begin, *now).await,
             },
-            Self::Reset { scope, last } => scopes::move_to(transaction, scope.id, *last).await,
+            Self::Reset { scope, last, request } => {
+                if let Some(id) = request {
+                    resets::done(transaction, *id).await?;
+                }
+                scopes::move_to(transaction, scope.id, *last).await
+            }
             Self::Reprocess { schedule, begin, .. } => {
                 let sql = "UPDATE storage_scope_reprocessing_schedule \
                            SET current_reprocess_time = ? WHERE id = ?";

@@ -145,14 +145,12 @@ async fn make(transaction: &Transaction) -> Result<(), StateError> {
         true => own_version(transaction).await?,
         false => None,
     };
+    let collation = own::mysql_collation(&version(transaction).await?);
     match found {
         // Made in full, or begun on MariaDB and not finished.
-        None => {
-            let collation = own::mysql_collation(&version(transaction).await?);
-            execute(transaction, &own::tables(transaction, collation)).await?;
-        }
+        None => execute(transaction, &own::tables(transaction, collation)).await?,
         Some(found) if found > own::VERSION => return Err(unknown_own_version(found)),
-        Some(found) => execute(transaction, &own::steps(found)).await?,
+        Some(found) => execute(transaction, &own::steps(transaction, collation, found)).await?,
     }
     let action = "note the version of its tables";
     transaction.execute_unprepared("DELETE FROM ratekitty_schema").await.to(action)?;

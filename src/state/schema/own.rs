@@ -7,7 +7,7 @@
 use sea_orm::{ConnectionTrait, DatabaseBackend};
 
 /// Version of our own tables.
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 
 /// All tables of [`VERSION`]. `{id}` numbers rows, `{text}` holds any text,
 /// `{options}` and `{clustered}` end a table.
@@ -87,10 +87,17 @@ CREATE TABLE IF NOT EXISTS ratekitty_superseded (
   FOREIGN KEY (stream_id) REFERENCES ratekitty_streams (id)
 ){options};
 CREATE INDEX ratekitty_superseded_stream ON ratekitty_superseded (store, stream_id);
+CREATE TABLE IF NOT EXISTS ratekitty_resets (
+  id {id},
+  scope BIGINT NOT NULL,
+  scope_id VARCHAR(256) NOT NULL,
+  last_epoch BIGINT NOT NULL,
+  requested_epoch BIGINT NOT NULL
+){options};
 ";
 
 /// What leads from one version to the next. Versions 1 and 2 were on SQLite
-/// alone; what comes after 3 has to be written for all databases.
+/// alone; what comes after 3 is written for all databases, as [`TABLES`] is.
 const STEPS: &[(i64, &str)] = &[
     (
         2,
@@ -140,6 +147,18 @@ CREATE TABLE ratekitty_periods (
 );
 ",
     ),
+    (
+        4,
+        "
+CREATE TABLE IF NOT EXISTS ratekitty_resets (
+  id {id},
+  scope BIGINT NOT NULL,
+  scope_id VARCHAR(256) NOT NULL,
+  last_epoch BIGINT NOT NULL,
+  requested_epoch BIGINT NOT NULL
+){options};
+",
+    ),
 ];
 
 /// A collation of MariaDB and of MySQL that compares bytes and adds no blanks.
@@ -149,6 +168,11 @@ pub(super) fn mysql_collation(version: &str) -> &'static str {
 
 /// Statements that make all tables; `collation` is that of [`mysql_collation`].
 pub(super) fn tables(connection: &impl ConnectionTrait, collation: &str) -> Vec<String> {
+    filled(connection, collation, TABLES)
+}
+
+/// The statements of a script for this database.
+fn filled(connection: &impl ConnectionTrait, collation: &str, script: &str) -> Vec<String> {
     let binary = format!(" ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE={collation}");
     let (id, text, options, clustered) = match connection.get_database_backend() {
         DatabaseBackend::MySql => {
@@ -159,7 +183,7 @@ pub(super) fn tables(connection: &impl ConnectionTrait, collation: &str) -> Vec<
         }
         _ => ("INTEGER NOT NULL PRIMARY KEY", "TEXT", "", " WITHOUT ROWID"),
     };
-    let sql = TABLES
+    let sql = script
         .replace("{id}", id)
         .replace("{text}", text)
         .replace("{options}", options)
@@ -182,9 +206,9 @@ pub(super) fn tables(connection: &impl ConnectionTrait, collation: &str) -> Vec<
 }
 
 /// Statements that lead from version `from` to [`VERSION`].
-pub(super) fn steps(from: i64) -> Vec<String> {
+pub(super) fn steps(connection: &impl ConnectionTrait, collation: &str, from: i64) -> Vec<String> {
     let steps = STEPS.iter().filter(|(version, _)| *version > from);
-    steps.flat_map(|(_, sql)| statements(sql)).collect()
+    steps.flat_map(|(_, sql)| filled(connection, collation, sql)).collect()
 }
 
 /// The statements of a script, which end at the ends of lines; comments begin

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use ratekitty::state::{
-    Database, StateError, periods, schema,
+    Database, StateError, periods, resets, schema,
     scopes::{self, ScopeFilter, ScopeKeys},
 };
 use sea_orm::ConnectionTrait;
@@ -184,5 +184,19 @@ async fn the_length_of_periods_is_changed_on_purpose_only() {
         assert_eq!(state.last_processed, last);
         periods::claim(&database, &hourly, 1_800).await.unwrap();
         assert_eq!(periods::set(&database, &hourly, 1_800).await.unwrap(), (Some(1_800), 0));
+    }
+}
+
+#[tokio::test]
+async fn our_tables_of_the_version_before_are_brought_up() {
+    for (db, database, _app) in databases().await {
+        for sql in ["DROP TABLE ratekitty_resets", "UPDATE ratekitty_schema SET version = 3"] {
+            database.connection().execute_unprepared(sql).await.unwrap();
+        }
+        let error = schema::check(&database).await.unwrap_err().to_string();
+        assert!(error.contains("version 3, this program needs 4"), "{db:?}: {error}");
+        schema::upgrade(&database).await.unwrap();
+        schema::check(&database).await.unwrap();
+        assert_eq!(resets::pending(&database).await.unwrap(), [], "{db:?}");
     }
 }

@@ -1,14 +1,18 @@
 //! Rated again: schedules, resets, and what readers see meanwhile.
 
+use axum::{body::Body, http::Request};
 use chrono::{DateTime, Utc};
+use futures::future::join_all;
 use ratekitty::{
     processor::{
         Progress, Schedule,
         reset::{ResetError, reset},
     },
-    state::{reprocessing, scopes},
+    state::{reprocessing, resets, scopes},
     time::seconds,
 };
+use sea_orm::ConnectionTrait;
+use serde_json::json;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -126,7 +130,7 @@ async fn a_reset_forgets_and_rates_again() {
             let (app, locks, keys) = (&app, app.locks(), pipeline.keys().clone());
             async move {
                 let place = (&app.database, &*app.storage, &locks);
-                reset(place, (scope, &keys), last, 3_600).await
+                reset(place, (scope, &keys), last, 3_600, None).await
             }
         };
         to("s0", hour(3)).await.unwrap();
@@ -139,12 +143,74 @@ async fn a_reset_forgets_and_rates_again() {
         assert_eq!(app.rate().await.failed, 0, "{name}");
         assert_eq!(prices(&app).await, expected(|s, h| s == 0 && h > 3), "{name}");
         assert_eq!(reprocess(&app).await, (2, 0), "{name}");
-        let error = to("s0", hour(3) + chrono::TimeDelta::minutes(20)).await.unwrap_err();
-        let told = error.to_string();
-        assert!(matches!(error, ResetError::NotOnPeriod { .. }), "{told}");
-        assert!(told.contains("T03:00:00") && told.contains("T04:00:00"), "{told}");
+        // Between two begins, the period in which it lies stays.
+        to("s0", hour(6) + chrono::TimeDelta::minutes(20)).await.unwrap();
+        assert_eq!(prices(&app).await.len(), (7 + HOURS as usize) * THINGS, "{name}");
+        assert_eq!(app.rate().await.failed, 0, "{name}");
         assert!(matches!(to("nobody", hour(3)).await.unwrap_err(), ResetError::Unknown(_)));
         assert_eq!(prices(&app).await.len(), HOURS as usize * SCOPES * THINGS, "{name}");
+    }
+}
+
+async fn send(app: &TestApp, method: &str, path: &str, body: serde_json::Value) -> u16 {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("content-type", "application/json")
+        .body(Body::from(body.to_string()));
+    app.request(request.unwrap()).await.status.as_u16()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_for_over_the_api_is_done() {
+    let cloud = Cloud::start(SCOPES, THINGS).await;
+    for (name, app, _loki) in apps(&cloud).await {
+        set_price(&app.database, 3).await;
+        let stop = CancellationToken::new();
+        // Of two wishes the last one counts, and nothing is done by the API itself.
+        for last in ["2026-11-01T01:00:00Z", "2026-11-01T03:20:00Z"] {
+            let body = json!({"scope_id": "s0", "last_processed_timestamp": last});
+            assert_eq!(send(&app, "PUT", "/v2/scope", body).await, 202, "{name}");
+        }
+        assert_eq!(prices(&app).await, expected(|_, _| false), "{name}");
+        assert_eq!(resets::pending(&app.database).await.unwrap().len(), 1, "{name}");
+        // Several processors at once do it once.
+        let pipelines = [app.pipeline(), app.pipeline(), app.pipeline()];
+        let done = join_all(pipelines.iter().map(|pipeline| pipeline.reset_once(&stop))).await;
+        let done: usize = done.into_iter().map(Result::unwrap).sum();
+        assert_eq!(done, 1, "{name}");
+        assert_eq!(resets::pending(&app.database).await.unwrap(), [], "{name}");
+        assert_eq!(prices(&app).await.len(), (4 + HOURS as usize) * THINGS, "{name}");
+        assert_eq!(app.rate().await.failed, 0, "{name}");
+        assert_eq!(prices(&app).await, expected(|s, h| s == 0 && h > 3), "{name}");
+        // All scopes, as the client names the time; `processor --once` sees to it, too.
+        let body = json!({"all_scopes": true, "state": "2026-11-01T07:00:00Z"});
+        assert_eq!(send(&app, "PUT", "/v2/scope", body).await, 202, "{name}");
+        set_price(&app.database, 5).await;
+        assert_eq!(app.rate().await.failed, 0, "{name}");
+        let mut wanted = expected(|s, h| s == 0 && h > 3);
+        let price = |place: usize| (place / THINGS) as i64 % HOURS > 7;
+        let changed = wanted.iter_mut().enumerate().filter(|(place, _)| price(*place));
+        changed.for_each(|(_, price)| *price = 5);
+        assert_eq!(prices(&app).await, wanted, "{name}");
+        // A scope that is gone is asked for in vain.
+        let body = json!({"scope_id": "s1", "last_processed_timestamp": "2026-11-01T07:00:00Z"});
+        assert_eq!(send(&app, "PUT", "/v2/scope", body).await, 202, "{name}");
+        let sql = "UPDATE ratekitty_resets SET scope = 999";
+        app.database.connection().execute_unprepared(sql).await.unwrap();
+        assert_eq!(app.pipeline().reset_once(&stop).await.unwrap(), 0, "{name}");
+        assert_eq!(resets::pending(&app.database).await.unwrap(), [], "{name}");
+        // Rated again.
+        let body = json!({
+            "scope_ids": "s0", "start_reprocess_time": "2026-11-01T00:00:00Z",
+            "end_reprocess_time": "2026-11-01T02:00:00Z", "reason": "dearer",
+        });
+        let path = "/v2/task/reprocesses";
+        let answers = join_all((0..4).map(|_| send(&app, "POST", path, body.clone()))).await;
+        assert_eq!(answers.iter().filter(|status| **status == 202).count(), 1, "{answers:?}");
+        assert_eq!(reprocess(&app).await, (3, 0), "{name}");
+        let answer = app.get(path).await.json();
+        assert_eq!(answer["results"][0]["current_reprocess_time"], "2026-11-01T02:00:00");
     }
 }
 
@@ -163,7 +229,7 @@ async fn a_reset_waits_for_who_is_rating() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
         let place = (&app.database, &*app.storage, &locks);
-        reset(place, ("s0", &keys), hour(0), 3_600).await.unwrap();
+        reset(place, ("s0", &keys), hour(0), 3_600, None).await.unwrap();
     };
     let (outcome, ()) = tokio::join!(rating, resetting);
     assert_eq!(outcome.failed, 0);

@@ -146,7 +146,7 @@ impl Victim {
                 if let Ok(Some(state)) = scopes::get(&self.database, &scope, &keys).await {
                     // Not forward: what is left out would be missing by right.
                     let last = last.min(state.last_processed);
-                    let _ = reset(place, (&scope, &keys), last, 3_600).await;
+                    let _ = reset(place, (&scope, &keys), last, 3_600, None).await;
                 }
             }
             4 if self.is_mariadb => {
