@@ -1,11 +1,18 @@
 //! JSON bodies of v2 requests: read, checked and told wrong as the reference
 //! does.
 
+use std::str::FromStr;
+
 use axum::http::{HeaderMap, header};
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
-use super::error::ApiError;
-use crate::{dataframe::python_str, text::python_repr};
+use super::{dates, error::ApiError};
+use crate::{
+    dataframe::python_str,
+    decimal::Decimal,
+    text::{python_repr, without_digit_separators},
+};
 
 /// Reads a body.
 ///
@@ -29,42 +36,80 @@ pub(super) fn json(headers: &HeaderMap, body: &[u8]) -> Result<Value, ApiError> 
 }
 
 /// What a key of a body may hold.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A whole number.
     Int,
     /// A boolean, or what is taken for one.
     Bool,
+    /// The same, of which null and empty texts are none.
+    Switch,
+    /// A text, or a list that holds one.
+    Text,
+    /// Texts: a list, or separated by commas.
+    List,
+    /// A date; the name is that by which the reference tells it.
+    Date(&'static str),
 }
 
-/// A key that a body may have.
-pub(super) type Spec = (&'static str, Kind);
+/// A key that a body may have: its name, what it holds, whether it must be there.
+pub(super) type Spec = (&'static str, Kind, bool);
 
-/// A body that is an object with known keys, none of which is needed.
+/// A body that is an object with known keys.
 pub(super) struct Object(Map<String, Value>);
 
 impl Object {
     /// Checks a body.
     ///
     /// # Errors
-    /// The first thing that is wrong, in the order of the keys.
+    /// The first thing that is wrong, in the order of its keys; then what is
+    /// missing, in the order of the known ones.
     pub fn check(body: Value, specs: &[Spec]) -> Result<Self, ApiError> {
         let told = python_str(&body);
         let Value::Object(object) = body else {
             return Err(invalid(&told, "expected a dictionary", ""));
         };
         for (key, value) in &object {
-            let problem = match specs.iter().find(|(known, _)| known == key) {
-                None => Some("extra keys not allowed"),
-                Some((_, Kind::Int)) if int(value).is_none() => Some("expected int"),
-                Some((_, Kind::Bool)) if boolean(value).is_none() => Some("expected boolean"),
-                Some(_) => None,
+            let problem = match specs.iter().find(|(known, ..)| known == key) {
+                None => Some("extra keys not allowed".to_owned()),
+                Some((_, kind, _)) => problem(*kind, value),
             };
             if let Some(problem) = problem {
-                return Err(invalid(&told, problem, &python_repr(key)));
+                return Err(invalid(&told, &problem, &python_repr(key)));
             }
         }
-        Ok(Self(object))
+        match specs.iter().find(|(known, _, needed)| *needed && !object.contains_key(*known)) {
+            Some((known, ..)) => {
+                Err(invalid(&told, "required key not provided", &python_repr(known)))
+            }
+            None => Ok(Self(object)),
+        }
+    }
+
+    /// Whether a key is there.
+    pub fn has(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+
+    /// A text; a number as Python writes it.
+    pub fn text(&self, key: &str) -> Option<String> {
+        self.0.get(key).and_then(text)
+    }
+
+    /// Texts.
+    pub fn list(&self, key: &str) -> Vec<String> {
+        self.0.get(key).and_then(list).unwrap_or_default()
+    }
+
+    /// A date; without a zone it is UTC.
+    pub fn date(&self, key: &str) -> Option<DateTime<Utc>> {
+        self.0.get(key).and_then(Value::as_str).and_then(dates::parse)
+    }
+
+    /// The error that tells of two keys of which one may be there.
+    pub fn exclusive(&self, group: &str) -> ApiError {
+        let problem = format!("two or more values in the same group of exclusion '{group}'");
+        invalid(&python_str(&Value::Object(self.0.clone())), &problem, &format!("<{group}>"))
     }
 
     /// A whole number, as Python has them: of any size.
@@ -77,14 +122,95 @@ impl Object {
         self.0.get(key).and_then(boolean)
     }
 
+    /// A boolean that says something.
+    pub fn switch(&self, key: &str) -> Option<bool> {
+        self.0.get(key).and_then(switch)
+    }
+
     /// The error that tells what is wrong with a key.
     pub fn invalid(&self, key: &str, problem: &str) -> ApiError {
         invalid(&python_str(&Value::Object(self.0.clone())), problem, &python_repr(key))
     }
 }
 
-fn invalid(body: &str, problem: &str, path: &str) -> ApiError {
+/// What is wrong with a value.
+fn problem(kind: Kind, value: &Value) -> Option<String> {
+    let length = || match value {
+        Value::Array(items) => items.len(),
+        _ => 1,
+    };
+    let (is_fine, problem) = match kind {
+        Kind::Int => (int(value).is_some(), "expected int".to_owned()),
+        Kind::Bool => (boolean(value).is_some(), "expected boolean".to_owned()),
+        // The reference takes what it does not know for true.
+        Kind::Switch => (switch(value).is_some(), "expected bool".to_owned()),
+        Kind::Text if length() != 1 => (false, "length of value must be 1".to_owned()),
+        Kind::Text => (text(value).is_some(), "expected str".to_owned()),
+        Kind::List => (list(value).is_some(), "expected str".to_owned()),
+        Kind::Date(name) => {
+            let date = value.as_str().and_then(dates::parse);
+            (date.is_some(), format!("expected {name}"))
+        }
+    };
+    (!is_fine).then_some(problem)
+}
+
+/// A text, or the only item of a list. Null and objects would be told as Python
+/// writes them, and are nobody's name.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::Array(items) => match items.as_slice() {
+            [Value::Array(_)] => None,
+            [item] => text(item),
+            _ => None,
+        },
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) => Some(python_str(value)),
+        _ => None,
+    }
+}
+
+fn list(value: &Value) -> Option<Vec<String>> {
+    let one = std::slice::from_ref(value);
+    let items = value.as_array().map_or(one, Vec::as_slice);
+    let mut texts = Vec::new();
+    for item in items {
+        texts.extend(item.as_str()?.split(',').map(str::to_owned));
+    }
+    Some(texts)
+}
+
+fn switch(value: &Value) -> Option<bool> {
+    match value {
+        Value::Array(items) => match items.as_slice() {
+            [Value::Array(_)] => None,
+            [item] => switch(item),
+            _ => None,
+        },
+        Value::Null | Value::Object(_) => None,
+        other => boolean(other),
+    }
+}
+
+/// Longest part of a body that is told back.
+const TOLD: usize = 4_096;
+
+pub(super) fn invalid(body: &str, problem: &str, path: &str) -> ApiError {
+    let end = body.char_indices().nth(TOLD).map_or(body.len(), |(at, _)| at);
+    let more = if end < body.len() { "..." } else { "" };
+    let body = format!("{}{more}", &body[..end]);
     ApiError::BadRequest(format!("Invalid data '{body}' : {problem} (path: '[{path}]')"))
+}
+
+/// A number with all its digits, in the forms that Python reads. A number that
+/// is written as such counts by its digits, not by what a float makes of them.
+pub(super) fn number(value: &Value) -> Option<Decimal> {
+    let text = match value {
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => without_digit_separators(text.trim())?.into_owned(),
+        _ => return None,
+    };
+    Decimal::from_str(&text).ok()
 }
 
 /// A number that Python reads as `int`; a boolean is one.

@@ -20,7 +20,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::Request,
+    extract::{DefaultBodyLimit, Request},
     http::{HeaderValue, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{Html, IntoResponse, Response},
@@ -35,10 +35,13 @@ use uuid::Uuid;
 use crate::{
     config::{Config, sections::default::AuthStrategy},
     rating::Rater,
-    state::Database,
+    state::{Database, scopes::ScopeKeys},
     storage::Storage,
     time::Clock,
 };
+
+/// Largest body with dataframes, in bytes. Other bodies may have axum's 2 MB.
+const LARGEST_PUSH: usize = 64 << 20;
 
 /// Header that names a request, in answers and in the log.
 const REQUEST_ID: &str = "x-openstack-request-id";
@@ -54,6 +57,8 @@ pub struct AppState {
     pub storage: Arc<dyn Storage>,
     /// Where scopes are read.
     pub database: Database,
+    /// What tells the scopes of this configuration from others.
+    pub keys: ScopeKeys,
     /// What quotes prices.
     pub rater: Arc<Rater>,
     /// Length of rating periods, in seconds.
@@ -98,8 +103,35 @@ pub fn check(config: &Config) -> Result<(), StartError> {
 pub fn router(state: AppState) -> Router {
     let routes = Router::new()
         .route("/v2/summary", methods(get(v2::summary::get), "GET, HEAD, OPTIONS"))
-        .route("/v2/dataframes", methods(get(v2::dataframes::get), "GET, HEAD, OPTIONS"))
-        .route("/v2/scope", methods(get(v2::scope::get), "GET, HEAD, OPTIONS"))
+        .route(
+            "/v2/dataframes",
+            methods(
+                get(v2::dataframes::get).post(v2::dataframes::post),
+                "GET, HEAD, OPTIONS, POST",
+            )
+            .layer(DefaultBodyLimit::max(LARGEST_PUSH)),
+        )
+        .route(
+            "/v2/scope",
+            methods(
+                get(v2::scope::get)
+                    .put(v2::scope::put)
+                    .patch(v2::scope::patch)
+                    .post(v2::scope::post),
+                "GET, HEAD, OPTIONS, PATCH, POST, PUT",
+            ),
+        )
+        .route(
+            "/v2/task/reprocesses",
+            methods(
+                get(v2::reprocesses::get).post(v2::reprocesses::post),
+                "GET, HEAD, OPTIONS, POST",
+            ),
+        )
+        .route(
+            "/v2/task/reprocesses/{scope_id}",
+            methods(get(v2::reprocesses::get), "GET, HEAD, OPTIONS"),
+        )
         .route("/v2/rating/modules", methods(get(v2::modules::list), "GET, HEAD, OPTIONS"))
         .route(
             "/v2/rating/modules/{id}",

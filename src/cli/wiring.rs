@@ -99,6 +99,12 @@ pub(super) fn app_state(config: &Config, database: &Database) -> anyhow::Result<
     Ok(AppState {
         storage: storage::build(config, database, &clock)?,
         database: database.clone(),
+        // An API needs no fetcher: its name tells scopes apart, and no more.
+        keys: ScopeKeys {
+            scope_key: config.collect.scope_key.clone(),
+            fetcher: config.fetcher.backend.clone(),
+            collector: config.collect.collector.clone(),
+        },
         rater: Arc::new(Rater::new(config, database.clone())),
         period: config.collect.period,
         clock,

@@ -18,6 +18,7 @@ mod pipeline;
 mod pricelist;
 mod processors;
 mod program;
+mod pushes;
 mod rules;
 mod scripts;
 mod storage;

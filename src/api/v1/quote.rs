@@ -8,9 +8,9 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::wsme::{Fault, Input, Kind, answer, number, python_type};
+use super::wsme::{Fault, Input, Kind, answer, python_type};
 use crate::{
-    api::AppState,
+    api::{AppState, body::number},
     dataframe::{DataFrame, DataPoint, Labels, python_str},
     decimal::Decimal,
     time::{Period, local_naive},

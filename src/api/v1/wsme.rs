@@ -8,7 +8,7 @@
 //! Checks come in WSME's order: unknown arguments of the query, type of the
 //! body, unknown keys, missing keys, and only then values, key by key.
 
-use std::{io, str::FromStr};
+use std::io;
 
 use axum::{
     body::Bytes,
@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use crate::{
     api::{
+        body::number,
         dates,
         query::{names, pairs},
     },
@@ -564,17 +565,6 @@ fn of_json(name: &'static str, kind: Kind, value: &Value) -> Result<Read, Proble
             Read::Date(date.ok_or_else(|| wrong(NO_DATE))?)
         }
     })
-}
-
-/// A number with all its digits, in the forms that Python reads. A number that
-/// is written as such counts by its digits, not by what a float makes of them.
-pub(super) fn number(value: &Value) -> Option<Decimal> {
-    let text = match value {
-        Value::Number(number) => number.to_string(),
-        Value::String(text) => without_digit_separators(text.trim())?.into_owned(),
-        _ => return None,
-    };
-    Decimal::from_str(&text).ok()
 }
 
 /// What Python calls the type of a value.

@@ -1,12 +1,12 @@
-//! `GET /v2/dataframes`: rated data points.
+//! `/v2/dataframes`: rated data points, read and pushed.
 
 use std::{io, ops::ControlFlow, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     extract::{RawQuery, State},
-    http::header,
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures::stream;
@@ -14,10 +14,10 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
-use super::{NOTHING_FOUND, page, window};
+use super::{NOTHING_FOUND, given, page, window};
 use crate::{
     api::{
-        AppState,
+        AppState, body,
         error::ApiError,
         query::{Args, Kind, Spec},
     },
@@ -39,6 +39,21 @@ const LARGE: u64 = 5_000;
 
 /// Longest wait for a client to take a piece of such an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// `POST /v2/dataframes`: keeps points that are priced already, beside those that
+/// are rated; all or, on error, none.
+pub(in crate::api) async fn post(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    let given = body::json(&headers, &bytes)?;
+    drop(bytes);
+    let frames = given::frames(&given)?;
+    state.storage.append(&frames).await?;
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    Ok((StatusCode::NO_CONTENT, kind).into_response())
+}
 
 /// `GET /v2/dataframes`: a page of points, merged by period.
 pub(in crate::api) async fn get(

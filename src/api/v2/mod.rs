@@ -1,7 +1,9 @@
 //! Version 2 of the API.
 
 pub(super) mod dataframes;
+mod given;
 pub(super) mod modules;
+pub(super) mod reprocesses;
 pub(super) mod scope;
 pub(super) mod summary;
 

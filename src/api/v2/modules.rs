@@ -22,7 +22,7 @@ use crate::{
     state::modules::{self, ModuleState},
 };
 
-const BODY: &[Spec] = &[("enabled", Kind::Bool), ("priority", Kind::Int)];
+const BODY: &[Spec] = &[("enabled", Kind::Bool, false), ("priority", Kind::Int, false)];
 
 /// `GET /v2/rating/modules`.
 pub(in crate::api) async fn list(State(state): State<AppState>) -> Result<Response, ApiError> {

@@ -1,8 +1,10 @@
-//! `GET /v2/scope`: scopes and how far they are rated.
+//! `/v2/scope`: scopes and how far they are rated.
 
 use axum::{
+    body::Bytes,
     extract::{RawQuery, State},
-    response::Response,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
 
@@ -10,12 +12,21 @@ use super::{NOTHING_FOUND, json_response, page};
 use crate::{
     api::{
         AppState,
+        body::{self, Object},
         error::ApiError,
         query::{Args, Kind, Spec},
     },
-    state::scopes::{self, ScopeFilter, ScopeState},
+    state::{
+        StateError, resets,
+        scopes::{self, ScopeChange, ScopeFilter, ScopeKeys, ScopeState},
+    },
     time::isoformat,
 };
+
+const LAST: (&str, body::Kind) = ("last_processed_timestamp", body::Kind::Date("dt_from_iso"));
+
+/// Longest identifier, and longest key.
+const LONGEST: (usize, usize) = (256, 40);
 
 const ARGS: &[Spec] = &[
     ("offset", Kind::Int(0)),
@@ -47,6 +58,164 @@ pub(in crate::api) async fn get(
     }
     let results: Vec<Value> = found.iter().map(show).collect();
     Ok(json_response(&json!({"results": results})))
+}
+
+const RESET: &[body::Spec] = &[
+    ("all_scopes", body::Kind::Bool, false),
+    ("scope_id", body::Kind::List, false),
+    ("scope_key", body::Kind::List, false),
+    ("fetcher", body::Kind::List, false),
+    ("collector", body::Kind::List, false),
+    (LAST.0, LAST.1, false),
+    // What python-cloudkittyclient calls it.
+    ("state", LAST.1, false),
+];
+
+/// `PUT /v2/scope`: active scopes go back, which a processor does soon after.
+pub(in crate::api) async fn put(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    let body = Object::check(body::json(&headers, &bytes)?, RESET)?;
+    if body.has("all_scopes") && body.has("scope_id") {
+        return Err(body.exclusive("scope_selector"));
+    }
+    let identifiers = body.list("scope_id");
+    if !body.boolean("all_scopes").unwrap_or(false) && identifiers.is_empty() {
+        let text = "Either all_scopes or a scope_id should be specified.";
+        return Err(ApiError::BadRequest(text.to_owned()));
+    }
+    let Some(last) = body.date(LAST.0).or(body.date("state")) else {
+        let text = "Variable 'last_processed_timestamp' cannot be empty/None.";
+        return Err(ApiError::BadRequest(text.to_owned()));
+    };
+    let filter = ScopeFilter {
+        identifiers,
+        scope_keys: body.list("scope_key"),
+        fetchers: body.list("fetcher"),
+        collectors: body.list("collector"),
+        active: vec![1],
+    };
+    let mut found = scopes::list(&state.database, &filter, 0, u64::MAX).await?;
+    // MariaDB finds others, too, whose names differ in case.
+    found.retain(|scope| {
+        filter.identifiers.is_empty() || filter.identifiers.contains(&scope.identifier)
+    });
+    if found.is_empty() {
+        return Err(ApiError::NotFound(NOTHING_FOUND.to_owned()));
+    }
+    resets::request(&state.database, &found, last, state.clock.now()).await?;
+    Ok((StatusCode::ACCEPTED, json_response(&json!({}))).into_response())
+}
+
+const CHANGE: &[body::Spec] = &[
+    ("scope_id", body::Kind::Text, true),
+    ("scope_key", body::Kind::Text, false),
+    ("fetcher", body::Kind::Text, false),
+    ("collector", body::Kind::Text, false),
+    ("active", body::Kind::Switch, false),
+];
+
+/// `PATCH /v2/scope`: switches a scope on or off, or gives it other keys.
+pub(in crate::api) async fn patch(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    let body = Object::check(body::json(&headers, &bytes)?, CHANGE)?;
+    let scope_id = identifier(&body)?;
+    let scope = match of_name(&state, &scope_id).await?.as_slice() {
+        [] => return Err(ApiError::NotFound(NOTHING_FOUND.to_owned())),
+        [scope] => scope.id,
+        _ => {
+            let text = format!("Too many resources found with the same scope_id: {scope_id}.");
+            return Err(ApiError::NotFound(text));
+        }
+    };
+    let change = ScopeChange {
+        scope_key: key(&body, "scope_key")?,
+        fetcher: key(&body, "fetcher")?,
+        collector: key(&body, "collector")?,
+        active: body.switch("active"),
+    };
+    match scopes::change(&state.database, scope, &change, state.clock.now()).await {
+        Ok(Some(scope)) => Ok(json_response(&show(&scope))),
+        Ok(None) => Err(ApiError::NotFound(NOTHING_FOUND.to_owned())),
+        Err(StateError::Moved(_)) => Err(body.invalid("scope_id", "another scope has these keys")),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `POST /v2/scope`: a new scope. Keys that are not given are those of this
+/// configuration.
+pub(in crate::api) async fn post(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    let specs: Vec<body::Spec> = CHANGE.iter().copied().chain([(LAST.0, LAST.1, true)]).collect();
+    let body = Object::check(body::json(&headers, &bytes)?, &specs)?;
+    let scope_id = identifier(&body)?;
+    let exists = || {
+        let text = format!("Cannot create a scope with an already existing scope_id: {scope_id}.");
+        ApiError::NotFound(text)
+    };
+    if !of_name(&state, &scope_id).await?.is_empty() {
+        return Err(exists());
+    }
+    let keys = ScopeKeys {
+        scope_key: key(&body, "scope_key")?.unwrap_or_else(|| state.keys.scope_key.clone()),
+        fetcher: key(&body, "fetcher")?.unwrap_or_else(|| state.keys.fetcher.clone()),
+        collector: key(&body, "collector")?.unwrap_or_else(|| state.keys.collector.clone()),
+    };
+    let Some(last) = body.date(LAST.0) else {
+        return Err(body.invalid(LAST.0, "expected dt_from_iso"));
+    };
+    let is_active = body.switch("active").unwrap_or(true);
+    let (connection, now) = (state.database.connection(), state.clock.now());
+    match scopes::insert(connection, &scope_id, &keys, (last, is_active), now).await {
+        Ok(scope) => Ok(json_response(&show(&scope))),
+        // Someone was faster, or it differs in case only where that is the same.
+        Err(StateError::Moved(_)) => Err(exists()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The identifier that a body names.
+fn identifier(body: &Object) -> Result<String, ApiError> {
+    let scope_id = body.text("scope_id").unwrap_or_default();
+    if scope_id.is_empty() {
+        return Err(body.invalid("scope_id", "value must not be empty"));
+    }
+    check_length(body, "scope_id", &scope_id, LONGEST.0)?;
+    Ok(scope_id)
+}
+
+/// A key that a body names. An empty one is none.
+fn key(body: &Object, name: &str) -> Result<Option<String>, ApiError> {
+    match body.text(name).filter(|key| !key.is_empty()) {
+        Some(key) => check_length(body, name, &key, LONGEST.1).map(|()| Some(key)),
+        None => Ok(None),
+    }
+}
+
+fn check_length(body: &Object, name: &str, text: &str, most: usize) -> Result<(), ApiError> {
+    if text.contains('\0') {
+        return Err(body.invalid(name, "a NUL character is not allowed"));
+    }
+    match text.chars().count() <= most {
+        true => Ok(()),
+        false => Err(body.invalid(name, &format!("length of value must be at most {most}"))),
+    }
+}
+
+/// All scopes of a name, active or not.
+async fn of_name(state: &AppState, scope_id: &str) -> Result<Vec<ScopeState>, ApiError> {
+    let filter = ScopeFilter { identifiers: vec![scope_id.to_owned()], ..ScopeFilter::default() };
+    let mut found = scopes::list(&state.database, &filter, 0, u64::MAX).await?;
+    found.retain(|scope| scope.identifier == scope_id);
+    Ok(found)
 }
 
 fn show(scope: &ScopeState) -> Value {

@@ -170,3 +170,17 @@ async fn quotes_are_the_references() {
         assert!(replay(db, "parity/api_rating/v1_quote.jsonl").await > 70);
     }
 }
+
+#[tokio::test]
+async fn scopes_and_reprocessing_are_the_references() {
+    for db in Db::ALL {
+        assert!(replay(db, "parity/api_rating/v2_scope.jsonl").await > 150);
+    }
+}
+
+#[tokio::test]
+async fn pushes_are_the_references() {
+    for db in Db::ALL {
+        assert!(replay(db, "parity/api_rating/v2_dataframes.jsonl").await > 190);
+    }
+}

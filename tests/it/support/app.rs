@@ -14,7 +14,7 @@ use ratekitty::{
     lock::Coordinator,
     processor::{Outcome, Pipeline, Progress, UnsupportedExpression},
     rating::Rater,
-    state::{Database, schema},
+    state::{Database, schema, scopes::ScopeKeys},
     storage::{self, Storage},
     time::{Clock, ManualClock},
 };
@@ -177,6 +177,11 @@ impl TestApp {
         AppState {
             storage: self.storage.clone(),
             database: self.database.clone(),
+            keys: ScopeKeys {
+                scope_key: self.config.collect.scope_key.clone(),
+                fetcher: "prometheus".into(),
+                collector: "prometheus".into(),
+            },
             rater: Arc::new(Rater::new(&self.config, self.database.clone())),
             period: self.config.collect.period,
             clock: Arc::new(self.clock.clone()),
