@@ -112,24 +112,24 @@ pub fn month_of(instant: DateTime<Utc>) -> (DateTime<Utc>, DateTime<Utc>) {
     let date = local(instant).date_naive();
     let first = date.with_day(1).unwrap_or(date);
     let next = first.checked_add_months(chrono::Months::new(1)).unwrap_or(first);
-    (local_midnight(first), local_midnight(next))
-}
-
-/// Local midnight of a day; where clocks are moved at midnight, the earliest
-/// instant of the day.
-fn local_midnight(date: NaiveDate) -> DateTime<Utc> {
-    let midnight = date.and_time(chrono::NaiveTime::MIN);
-    (0..=180)
-        .find_map(|minutes| {
-            Local.from_local_datetime(&(midnight + TimeDelta::minutes(minutes))).earliest()
-        })
-        .map_or_else(|| midnight.and_utc(), |instant| instant.to_utc())
+    let midnight = |day: NaiveDate| from_local(day.and_time(chrono::NaiveTime::MIN));
+    (midnight(first), midnight(next))
 }
 
 /// The wall clock of the local zone, without its offset: what the reference
 /// compares the validity of rating rules with.
 pub fn local_naive(instant: DateTime<Utc>) -> NaiveDateTime {
     local(instant).naive_local()
+}
+
+/// The instant at which the wall clock of the local zone shows this: the first
+/// one where it shows it twice, and where it never does, the one after the gap.
+pub fn from_local(wall: NaiveDateTime) -> DateTime<Utc> {
+    (0..=180)
+        .find_map(|minutes| {
+            Local.from_local_datetime(&(wall + TimeDelta::minutes(minutes))).earliest()
+        })
+        .map_or_else(|| wall.and_utc(), |instant| instant.to_utc())
 }
 
 /// Names of the calendar labels, in the reference's order.

@@ -33,7 +33,7 @@ pub enum ApiError {
 
 impl ApiError {
     /// After how many seconds the same request may succeed, for errors that pass.
-    fn retry_after(&self) -> u32 {
+    pub(super) fn retry_after(&self) -> u32 {
         match self {
             // Loki shows entries once it has flushed their chunk.
             Self::Storage(StorageError::NotShown { .. }) => 300,
@@ -43,8 +43,10 @@ impl ApiError {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::BadRequest(_)
-            | Self::Storage(StorageError::GroupbyTime(_) | StorageError::LongLine { .. }) => {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            // What a client pushes may be too old, or in the future.
+            Self::Storage(error) if error.is_refused() => StatusCode::BAD_REQUEST,
+            Self::Storage(StorageError::GroupbyTime(_) | StorageError::LongLine { .. }) => {
                 StatusCode::BAD_REQUEST
             }
             Self::NotFound(_) => StatusCode::NOT_FOUND,
@@ -71,20 +73,27 @@ pub(super) fn v2_body(message: &str) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
+impl ApiError {
+    /// The status, and what the client is told.
+    pub(super) fn told(&self) -> (StatusCode, String) {
+        let status = self.status();
+        if !status.is_server_error() {
+            return (status, self.to_string());
+        }
+        // Logged once, here; what is wrong inside is not the client's to know.
+        error!(error = %self, "A request failed: {self}");
+        let text = match status {
+            StatusCode::SERVICE_UNAVAILABLE => "The service is temporarily unavailable.",
+            _ => "Internal Server Error",
+        };
+        (status, text.to_owned())
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let status = self.status();
-        let body = if status.is_server_error() {
-            // Logged once, here; what is wrong inside is not the client's to know.
-            error!(error = %self, "A request failed: {self}");
-            v2_body(match status {
-                StatusCode::SERVICE_UNAVAILABLE => "The service is temporarily unavailable.",
-                _ => "Internal Server Error",
-            })
-        } else {
-            v2_body(&self.to_string())
-        };
-        let mut response = (status, body).into_response();
+        let (status, text) = self.told();
+        let mut response = (status, v2_body(&text)).into_response();
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, self.retry_after().into());
         }

@@ -13,10 +13,11 @@ mod dates;
 mod error;
 mod query;
 mod root;
+mod stream;
 mod v1;
 mod v2;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -63,6 +64,8 @@ pub struct AppState {
     pub rater: Arc<Rater>,
     /// Length of rating periods, in seconds.
     pub period: u32,
+    /// The metrics file.
+    pub metrics_conf: PathBuf,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }

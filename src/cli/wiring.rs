@@ -107,6 +107,7 @@ pub(super) fn app_state(config: &Config, database: &Database) -> anyhow::Result<
         },
         rater: Arc::new(Rater::new(config, database.clone())),
         period: config.collect.period,
+        metrics_conf: config.collect.metrics_conf.clone(),
         clock,
     })
 }

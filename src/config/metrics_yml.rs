@@ -131,14 +131,26 @@ pub const RANGE_FUNCTIONS: [&str; 7] =
 /// # Errors
 /// [`MetricsError`], naming file, line, metric and key.
 pub fn read(path: &Path, scope_key: &str) -> Result<MetricsConf, MetricsError> {
-    let name = path.display().to_string();
-    let text = std::fs::read(path)
+    parse(&read_text(path)?, &path.display().to_string(), scope_key)
+}
+
+/// Reads a metrics file as it is, whether it can be used or not.
+///
+/// # Errors
+/// A file that cannot be read, or is no YAML.
+pub fn read_json(path: &Path) -> Result<serde_json::Value, MetricsError> {
+    let root = yaml::load(&read_text(path)?);
+    let path = path.display().to_string();
+    Ok(root.map_err(|source| MetricsError::Yaml { path, source })?.to_json())
+}
+
+fn read_text(path: &Path) -> Result<String, MetricsError> {
+    std::fs::read(path)
         .and_then(|bytes| {
             String::from_utf8(bytes)
                 .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))
         })
-        .map_err(|source| MetricsError::Io { path: name.clone(), source })?;
-    parse(&text, &name, scope_key)
+        .map_err(|source| MetricsError::Io { path: path.display().to_string(), source })
 }
 
 /// Reads the text of a metrics file; `path` is for messages.

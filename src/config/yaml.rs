@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 
 use granit_parser::{Event, Parser, ScalarStyle};
+use serde_json::Value;
 
 /// Nodes that a document may have once its aliases are written out; a few
 /// lines of aliases can stand for billions.
@@ -57,6 +58,32 @@ impl Yaml {
             Self::Other(kind) => kind,
             Self::List(_) => "a list",
             Self::Map(_) => "a mapping",
+        }
+    }
+}
+
+impl Node {
+    /// The value as JSON; what JSON has not, dates say, is null. Keys become text
+    /// as Python's `json` makes it.
+    pub fn to_json(&self) -> Value {
+        match &self.value {
+            Yaml::Null | Yaml::Other(_) => Value::Null,
+            Yaml::Bool(value) => Value::Bool(*value),
+            Yaml::Int(value) => Value::from(*value),
+            Yaml::BigInt(digits) => Value::String(digits.clone()),
+            Yaml::Float(value) => Value::from(*value),
+            Yaml::Str(text) => Value::String(text.clone()),
+            Yaml::List(items) => Value::Array(items.iter().map(Self::to_json).collect()),
+            Yaml::Map(pairs) => {
+                let pair = |(key, value): &(Self, Self)| {
+                    let key = match key.to_json() {
+                        Value::String(text) => text,
+                        other => other.to_string(),
+                    };
+                    (key, value.to_json())
+                };
+                Value::Object(pairs.iter().map(pair).collect())
+            }
         }
     }
 }

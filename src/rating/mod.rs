@@ -20,7 +20,7 @@ use crate::{
     config::Config,
     dataframe::DataFrame,
     state::{
-        Database, StateError,
+        Database, StateError, collectors,
         modules::{self, ModuleState},
         rating_rules::{self, HashmapRows},
         scripts::{self, ScriptRow},
@@ -206,6 +206,8 @@ impl Rater {
             .modules
             .iter()
             .filter(|module| module.enabled && module.name != "noop")
+            // States of collectors are kept beside those of modules.
+            .filter(|module| !module.name.starts_with(collectors::PREFIX))
             .collect();
         enabled.sort_by_key(|module| -module.priority);
         let mut validity = Validity::default();

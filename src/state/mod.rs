@@ -7,6 +7,7 @@
 //! `dialect`.
 
 pub mod audit;
+pub mod collectors;
 mod dialect;
 pub mod modules;
 pub mod periods;

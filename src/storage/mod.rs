@@ -84,6 +84,13 @@ pub enum StorageError {
     GroupbyTime(String),
 }
 
+impl StorageError {
+    /// Whether points were refused for good, for what they are.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Loki(loki::LokiError::Refused { .. }))
+    }
+}
+
 /// Why there is no storage.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {

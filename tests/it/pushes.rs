@@ -111,3 +111,18 @@ async fn large_and_hostile_bodies_are_refused() {
     assert_eq!(sums["results"][0][2], json!(20_000.0));
     assert_eq!(sums["results"][0][3], json!(2_000.0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_loki_refuses_for_good_is_the_clients_mistake() {
+    let (app, _loki) = loki_app_on(Db::Sqlite, Limits::roomy(), "").await;
+    app.clock.set(NOW.parse().unwrap());
+    let mut future = frame(1, "p1", "1", "1");
+    future["period"] = json!({"begin": "2031-11-01T00:00:00Z", "end": "2031-11-01T01:00:00Z"});
+    let (status, text) = push(&app, json!({"dataframes": [future]}).to_string()).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{text}");
+    assert!(text.contains("Loki refused entries"), "{text}");
+    // Nothing of it is in the way of the next one.
+    let fine = json!({"dataframes": [frame(1, "p1", "1", "1")]});
+    assert_eq!(push(&app, fine.to_string()).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(app.get("/v2/dataframes").await.json()["total"], 1);
+}

@@ -3,11 +3,15 @@
 //! What is not there is a 405 in plain text, whatever the method; errors are
 //! `faultcode`, `faultstring` and `debuginfo`.
 
+mod collector;
 mod hashmap;
+mod info;
 mod modules;
 mod pyscripts;
 mod quote;
+mod report;
 mod rules;
+mod storage;
 mod wsme;
 
 use axum::{
@@ -65,19 +69,25 @@ pub(super) fn routes() -> Router<AppState> {
             .route(&format!("{root}/module_config/hashmap/{{*rest}}"), any(hashmap::route))
             .route(&format!("{root}/module_config/pyscripts/{{*rest}}"), any(pyscripts::route));
     }
+    router = router
+        .route("/v1/info/{*rest}", any(info::route))
+        .route("/v1/collector", any(collector::root))
+        .route("/v1/collector/", any(collector::root))
+        .route("/v1/collector/{*rest}", any(collector::route))
+        .route("/v1/report/{*rest}", any(report::route))
+        .route("/v1/storage/{*rest}", any(storage::route));
     for path in ["/v1", "/v1/", "/v1/{*rest}"] {
         router = router.route(path, any(not_allowed));
     }
     router.layer(middleware::from_fn(without_head))
 }
 
-/// A request below the configuration of a module, which Pecan routes by the
-/// parts of its path.
+/// A request below a controller of Pecan's, which routes by the parts of its path.
 struct Call {
     state: AppState,
     method: Method,
     uri: Uri,
-    /// The path below the module.
+    /// The path below the controller.
     rest: String,
     headers: HeaderMap,
     body: Bytes,
@@ -89,8 +99,9 @@ impl axum::extract::FromRequest<AppState> for Call {
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Response> {
         use axum::RequestPartsExt;
         let (mut parts, body) = request.into_parts();
-        let path = parts.extract::<Path<String>>().await;
-        let Path(rest) = path.map_err(IntoResponse::into_response)?;
+        let path = parts.extract::<Option<Path<String>>>().await;
+        let path = path.map_err(IntoResponse::into_response)?;
+        let rest = path.map(|Path(rest)| rest).unwrap_or_default();
         let (method, uri, headers) =
             (parts.method.clone(), parts.uri.clone(), parts.headers.clone());
         let body = Bytes::from_request(Request::from_parts(parts, body), state).await;

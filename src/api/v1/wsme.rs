@@ -25,12 +25,14 @@ use crate::{
     api::{
         body::number,
         dates,
+        error::ApiError,
         query::{names, pairs},
     },
     dataframe::python_str,
     decimal::Decimal,
     rating::{RatingError, edit::EditError},
     state::{StateError, rating_rules::CostType},
+    storage::StorageError,
     text::{python_repr, without_digit_separators},
 };
 
@@ -46,6 +48,9 @@ pub(super) enum Fault {
     /// Something could not be rated.
     #[error(transparent)]
     Rating(RatingError),
+    /// Dataframes cannot be read.
+    #[error(transparent)]
+    Read(#[from] ApiError),
 }
 
 impl Fault {
@@ -87,9 +92,22 @@ impl From<RatingError> for Fault {
     }
 }
 
+impl From<StorageError> for Fault {
+    fn from(error: StorageError) -> Self {
+        Self::Read(error.into())
+    }
+}
+
 impl IntoResponse for Fault {
     fn into_response(self) -> Response {
+        let mut retry_after = 5;
         let (status, code, text) = match self {
+            Self::Read(problem) => {
+                retry_after = problem.retry_after();
+                let (status, text) = problem.told();
+                let code = if status.is_server_error() { "Server" } else { "Client" };
+                (status, code, text)
+            }
             Self::Client(status, text) => (status, "Client", text),
             Self::State(problem) => {
                 // Logged once, here; what is wrong inside is not the client's to know.
@@ -105,7 +123,7 @@ impl IntoResponse for Fault {
         let body = json!({"faultcode": code, "faultstring": text, "debuginfo": null});
         let mut response = answer(status, &body);
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, 5.into());
+            response.headers_mut().insert(header::RETRY_AFTER, retry_after.into());
         }
         response
     }
@@ -118,12 +136,12 @@ pub(super) fn answer(status: StatusCode, body: &Value) -> Response {
 
 /// JSON as Python writes it: with a blank behind `,` and `:`, in ASCII. Whoever
 /// looks for a text in an answer finds it in ours, too.
-fn written(body: &Value) -> Vec<u8> {
+pub(super) fn written(body: &Value) -> String {
     let mut text = Vec::with_capacity(256);
     let mut serializer = serde_json::Serializer::with_formatter(&mut text, Python);
     // What is in memory can be written.
     let _ = body.serialize(&mut serializer);
-    text
+    String::from_utf8(text).unwrap_or_default()
 }
 
 struct Python;
@@ -630,7 +648,7 @@ mod tests {
     #[test]
     fn writes_json_as_python_does() {
         let body = json!({"a": [1, "é\u{1f600}\n\"\u{7f}"], "b": {}, "c": [], "d": null});
-        let text = String::from_utf8(written(&body)).unwrap();
+        let text = written(&body);
         let python = "{\"a\": [1, \"\\u00e9\\ud83d\\ude00\\n\\\"\u{7f}\"], \"b\": {}, \"c\": [], \"d\": null}";
         assert_eq!(text, python);
     }

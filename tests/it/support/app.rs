@@ -184,6 +184,7 @@ impl TestApp {
             },
             rater: Arc::new(Rater::new(&self.config, self.database.clone())),
             period: self.config.collect.period,
+            metrics_conf: self.config.collect.metrics_conf.clone(),
             clock: Arc::new(self.clock.clone()),
         }
     }

@@ -1,0 +1,126 @@
+//! `/v1/collector`: mappings of services and states of collectors, kept for old
+//! clients; no program looks at them.
+
+use axum::{
+    http::{Method, StatusCode},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+use super::{
+    Call, Fault, unrouted,
+    wsme::{Attribute, Kind, answer, no_arguments},
+};
+use crate::state::collectors::{self, Mapping, PREFIX};
+
+const COLLECTOR: &[Attribute] = &[("collector", Kind::Text, false)];
+const SERVICE: &[Attribute] = &[("service", Kind::Text, true)];
+const MAPPING: &[Attribute] = &[("collector", Kind::Text, true), ("service", Kind::Text, true)];
+const NAME: &[Attribute] = &[("name", Kind::Text, true)];
+const STATE: &[Attribute] = &[("name", Kind::Text, false), ("enabled", Kind::Bool, true)];
+
+/// Longest name of a collector or service.
+const LONGEST: usize = 255;
+
+/// Answers every request below collector.
+pub(super) async fn route(call: Call) -> Response {
+    let parts = call.parts();
+    let answer = match parts.as_slice() {
+        ["mappings", rest @ ..] => mappings(&call, rest).await,
+        ["states", rest @ ..] => states(&call, rest).await,
+        [name, "states"] => states(&call, &[name]).await,
+        parts => Ok(unrouted(&call, parts)),
+    };
+    answer.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// `GET /v1/collector`, which has nothing to say.
+pub(super) async fn root(call: Call) -> Response {
+    match call.method {
+        Method::GET => match no_arguments(call.uri.query()) {
+            Ok(()) => StatusCode::NO_CONTENT.into_response(),
+            Err(fault) => fault.into_response(),
+        },
+        _ => unrouted(&call, &[]),
+    }
+}
+
+async fn mappings(call: &Call, path: &[&str]) -> Result<Response, Fault> {
+    let (database, input) = (&call.state.database, call.input(path));
+    let missing = |service: &str| {
+        Fault::Client(StatusCode::NOT_FOUND, format!("No mapping for service: {service}"))
+    };
+    match (&call.method, path) {
+        (&Method::GET, []) => {
+            let collector = input.arguments(COLLECTOR)?.filled("collector");
+            let found = collectors::list(database, collector.as_deref()).await?;
+            let found: Vec<Value> = found.iter().map(show).collect();
+            Ok(answer(StatusCode::OK, &json!({"mappings": found})))
+        }
+        (&Method::GET, [_]) => {
+            let values = input.arguments(SERVICE)?;
+            let service = values.text("service").unwrap_or("None");
+            let found = collectors::list(database, None).await?;
+            let mapping = found.iter().find(|mapping| mapping.service == service);
+            Ok(answer(StatusCode::OK, &show(mapping.ok_or_else(|| missing(service))?)))
+        }
+        (&Method::POST, [] | [_] | [_, _]) => {
+            let values = input.arguments(MAPPING)?;
+            let name = |argument: &str| match values.text(argument) {
+                Some(name) => kept(argument, name, LONGEST).map(str::to_owned),
+                None => Err(Fault::invalid(argument, "None", "It must be a text.")),
+            };
+            let mapping = Mapping { service: name("service")?, collector: name("collector")? };
+            collectors::set(database, &mapping.service, &mapping.collector).await?;
+            Ok(answer(StatusCode::OK, &show(&mapping)))
+        }
+        (&Method::DELETE, [] | [_]) => {
+            let values = input.arguments(SERVICE)?;
+            let service = values.text("service").unwrap_or("None");
+            match collectors::delete(database, service).await? {
+                true => Ok(StatusCode::NO_CONTENT.into_response()),
+                false => Err(missing(service)),
+            }
+        }
+        _ => Ok(unrouted(call, path)),
+    }
+}
+
+fn show(mapping: &Mapping) -> Value {
+    json!({"service": mapping.service, "collector": mapping.collector})
+}
+
+/// A name, if the table can hold it.
+fn kept<'a>(argument: &str, name: &'a str, most: usize) -> Result<&'a str, Fault> {
+    match name.chars().count() <= most && !name.contains('\0') {
+        true => Ok(name),
+        false => Err(Fault::invalid(
+            argument,
+            name,
+            &format!("It must have at most {most} characters, and no NUL among them."),
+        )),
+    }
+}
+
+async fn states(call: &Call, path: &[&str]) -> Result<Response, Fault> {
+    let (database, input) = (&call.state.database, call.input(path));
+    let shown = |name: &str, enabled: bool| {
+        answer(StatusCode::OK, &json!({"name": name, "enabled": enabled}))
+    };
+    match (&call.method, path) {
+        (&Method::GET, [] | [_]) => {
+            let values = input.arguments(NAME)?;
+            let name = values.text("name").unwrap_or("None");
+            Ok(shown(name, collectors::is_enabled(database, name).await?))
+        }
+        (&Method::PUT, [] | [_]) => {
+            let (values, body) = input.object(NAME, "infos", STATE)?;
+            let name = values.text("name").unwrap_or("None");
+            let name = kept("name", name, LONGEST - PREFIX.len())?;
+            let enabled = body.bool("enabled").unwrap_or(false);
+            collectors::enable(database, name, enabled).await?;
+            Ok(shown(name, enabled))
+        }
+        _ => Ok(unrouted(call, path)),
+    }
+}

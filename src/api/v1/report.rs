@@ -1,0 +1,132 @@
+//! `/v1/report`: what a time costs, and who there is.
+
+use std::collections::HashSet;
+
+use axum::{
+    http::{Method, StatusCode},
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use super::{
+    Call, Fault, unrouted,
+    wsme::{Attribute, Kind, Values, answer},
+};
+use crate::{
+    dataframe::{python_float, python_str},
+    state::scopes::{self, ScopeFilter},
+    storage::{GroupKey, Page, Selection, TotalRow},
+    time::{from_local, month_of},
+};
+
+const TOTAL: &[Attribute] = &[
+    ("begin", Kind::Date, false),
+    ("end", Kind::Date, false),
+    ("tenant_id", Kind::Text, false),
+    ("service", Kind::Text, false),
+    ("all_tenants", Kind::Bool, false),
+];
+const SUMMARY: &[Attribute] = &[
+    ("begin", Kind::Date, false),
+    ("end", Kind::Date, false),
+    ("tenant_id", Kind::Text, false),
+    ("service", Kind::Text, false),
+    ("groupby", Kind::Text, false),
+    ("all_tenants", Kind::Bool, false),
+];
+
+/// Answers every request below report.
+pub(super) async fn route(call: Call) -> Response {
+    let parts = call.parts();
+    let answer = match (&call.method, parts.as_slice()) {
+        (&Method::GET, ["total"]) => total(&call).await,
+        (&Method::GET, ["summary"]) => summary(&call).await,
+        (&Method::GET, ["tenants"]) => tenants(&call).await,
+        _ => Ok(unrouted(&call, &[])),
+    };
+    answer.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// `begin` and `end`: by default those of the present month, each alone.
+pub(super) fn window(call: &Call, values: &Values) -> (DateTime<Utc>, DateTime<Utc>) {
+    let (first, next) = month_of(call.state.clock.now());
+    (values.date("begin").map_or(first, from_local), values.date("end").map_or(next, from_local))
+}
+
+/// What arguments select.
+fn selection(call: &Call, values: &Values) -> Selection {
+    let (begin, end) = window(call, values);
+    let mut selection = Selection::all(begin, end);
+    let all = values.bool("all_tenants").unwrap_or(false);
+    if let Some(tenant) = values.filled("tenant_id").filter(|_| !all) {
+        selection.filters.push((call.state.keys.scope_key.clone(), vec![tenant]));
+    }
+    if let Some(service) = values.filled("service") {
+        selection.filters.push(("type".to_owned(), vec![service]));
+    }
+    selection
+}
+
+/// All rows there are.
+const ALL: Page = Page { offset: 0, limit: u64::MAX };
+
+/// `GET /v1/report/total`: a number as text.
+async fn total(call: &Call) -> Result<Response, Fault> {
+    let values = call.input(&[]).arguments(TOTAL)?;
+    let totals = call.state.storage.total(&selection(call, &values), &[], ALL).await?;
+    let price = match totals.rows.first() {
+        Some(row) => python_float(row.price.to_f64()),
+        None => "0".to_owned(),
+    };
+    Ok(answer(StatusCode::OK, &json!(price)))
+}
+
+/// `GET /v1/report/summary`: rows by scope and type, as far as they are asked
+/// for, with naive dates in UTC.
+async fn summary(call: &Call) -> Result<Response, Fault> {
+    let values = call.input(&[]).arguments(SUMMARY)?;
+    let selection = selection(call, &values);
+    let wanted = values.text("groupby").unwrap_or_default();
+    let scope_key = GroupKey::Label(call.state.keys.scope_key.clone());
+    let keys = [("tenant_id", scope_key), ("res_type", GroupKey::Type)];
+    let keys: Vec<_> = keys.into_iter().filter(|(name, _)| wanted.contains(name)).collect();
+    let groupby: Vec<GroupKey> = keys.iter().map(|(_, key)| key.clone()).collect();
+    let totals = call.state.storage.total(&selection, &groupby, ALL).await?;
+    let date = |date: DateTime<Utc>| date.format("%Y-%m-%dT%H:%M:%S").to_string();
+    let show = |row: &TotalRow| {
+        let value = |name: &str| {
+            let at = keys.iter().position(|(key, _)| *key == name);
+            let text = at.and_then(|at| row.values.get(at)).filter(|value| !value.is_null());
+            text.map(python_str).filter(|text| !text.is_empty()).unwrap_or_else(|| "ALL".to_owned())
+        };
+        json!({
+            "begin": date(selection.begin),
+            "end": date(selection.end),
+            "tenant_id": value("tenant_id"),
+            "res_type": value("res_type"),
+            "rate": rounded(row.price.to_f64()),
+        })
+    };
+    let rows: Vec<Value> = totals.rows.iter().map(show).collect();
+    Ok(answer(StatusCode::OK, &json!({"summary": rows})))
+}
+
+/// A price with five places, as Python writes it.
+fn rounded(price: f64) -> String {
+    match price {
+        0.0 => "0".to_owned(),
+        price => python_float(format!("{price:.5}").parse().unwrap_or(price)),
+    }
+}
+
+/// `GET /v1/report/tenants`: all scopes there ever were; dates count for nothing.
+async fn tenants(call: &Call) -> Result<Response, Fault> {
+    let known = &[("begin", Kind::Date, false), ("end", Kind::Date, false)];
+    call.input(&[]).arguments(known)?;
+    let all = ScopeFilter::default();
+    let found = scopes::list(&call.state.database, &all, 0, u64::MAX).await?;
+    let mut seen = HashSet::new();
+    let names = found.iter().map(|scope| &scope.identifier).filter(|name| seen.insert(*name));
+    Ok(answer(StatusCode::OK, &json!(names.collect::<Vec<_>>())))
+}
