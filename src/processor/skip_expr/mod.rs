@@ -7,37 +7,50 @@
 //!  "groupby": {...}, "metadata": {...}}
 //! ```
 //!
-//! Here it is parsed with Python's grammar at the start ([`parse`]) and
-//! evaluated natively for each point ([`eval`]); nothing else of Python can be
-//! reached. Understood are literals, `datapoint`, item and `.get` access,
-//! comparisons, `in`, `is`, `and`, `or`, `not`, `+ - * /`, the conditional
-//! expression, `len str int float abs`, and `startswith endswith lower upper
-//! strip` of text. Anything else is refused with its place in the expression,
-//! since points that should not be billed must not be stored by mistake.
+//! Quantity and price are `Decimal`s in it; labels are text, or whatever JSON
+//! was pushed or left by a script.
+//!
+//! Here it is parsed with Python's grammar at the start ([`parse`] makes
+//! [`node`]s of it) and evaluated natively for each point ([`eval`]); nothing
+//! else of Python can be reached. What is understood gives Python's answer, or
+//! raises where Python does; everything else is refused with its place in the
+//! expression, since points that should not be billed must not be stored by
+//! mistake. The list of what is understood is in `docs/RATING.md`.
+//!
+//! [`value`] holds Python's values, [`number`] its three kinds of numbers,
+//! [`exact`] decimals of any length for them, [`text`] the methods of text.
 
 mod eval;
+mod exact;
+mod node;
+mod number;
 mod parse;
+mod text;
+mod value;
 
 use crate::dataframe::DataPoint;
 
-pub use eval::EvalError;
-use eval::truth;
-use parse::Node;
+use node::Node;
+pub use value::EvalError;
 
 /// Why an expression is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum UnsupportedExpression {
     /// It is no Python expression.
-    #[error("skip_datapoints_expression `{expression}` is no expression: {problem}")]
+    #[error(
+        "skip_datapoints_expression `{expression}` is no expression: {problem} at character {place}"
+    )]
     Syntax {
         /// The expression.
         expression: String,
         /// What the parser says.
         problem: String,
+        /// Where, counted from 1.
+        place: usize,
     },
     /// A part of it is not understood.
     #[error(
-        "skip_datapoints_expression `{expression}`: {problem} at character {place} is not supported"
+        "skip_datapoints_expression `{expression}`: {problem} at character {place} is not supported{hint}"
     )]
     Part {
         /// The expression.
@@ -46,6 +59,8 @@ pub enum UnsupportedExpression {
         problem: String,
         /// Where it begins, counted from 1.
         place: usize,
+        /// What to write instead, if that is known.
+        hint: &'static str,
     },
     /// Metrics that make one type of data points have different ones.
     #[error(
@@ -82,7 +97,7 @@ impl Skip {
     /// What raises in Python, too: a key that is not there, operands that do
     /// not go together.
     pub fn skips(&self, point: &DataPoint) -> Result<bool, EvalError> {
-        Ok(truth(&eval::eval(&self.node, point)?))
+        Ok(eval::eval(&self.node, point)?.truth())
     }
 }
 

@@ -51,6 +51,25 @@ fn evaluates_as_python_does() {
         ("0.0", false),
         ("'x'", true),
         ("  True  ", true),
+        // Labels are dictionaries as any other, and print as such.
+        (r#"datapoint["metadata"] == {}"#, false),
+        (r#"{} == datapoint["metadata"].get("none", {}) or {} == {}"#, true),
+        (r#"datapoint["vol"] == {"qty": 0.1, "unit": "GiB"}"#, false),
+        (r#""vm-1" in str(datapoint["groupby"])"#, true),
+        (r#"str(datapoint["vol"]) == "{'unit': 'GiB', 'qty': Decimal('0.10')}""#, true),
+        (r#"datapoint["metadata"]["list"] == ("a", "b")"#, false),
+        (r#"datapoint["metadata"]["flavor"].startswith(("x", "m1."))"#, true),
+        (r#"datapoint["metadata"]["flavor"][0] + datapoint["vol"]["unit"][-1:] == "mB""#, true),
+        (r#"datapoint["metadata"]["list"] + [1] == ["a", "b", 1]"#, true),
+        (r#""p1" in datapoint["groupby"].values()"#, true),
+        (r#"datapoint["rating"]["price"] // 5 == 2"#, true),
+        (r#"datapoint["rating"]["price"] % 5 == 2.5"#, true),
+        (r#"str(datapoint["vol"]["qty"] ** 2) == "0.0100""#, true),
+        (r#"str(+datapoint["vol"]["qty"]) == "0.10""#, true),
+        (r#"round(datapoint["rating"]["price"]) == 12"#, true),
+        (r#"datapoint["vol"]["qty"].real == datapoint["vol"]["qty"]"#, true),
+        ("-7 // 2 == -4 and -7 % 2 == 1 and 2 ** 10 == 1024", true),
+        ("18446744073709551616 > 1.8e19", true),
     ];
     for (expression, expected) in cases {
         assert_eq!(Skip::parse(expression).unwrap().skips(&point()), Ok(expected), "{expression}");
@@ -68,6 +87,13 @@ fn raises_where_python_does() {
         r#"int("x")"#,
         r#"5 in "5""#,
         r#"datapoint["metadata"]["list"][2]"#,
+        r#"datapoint.get([])"#,
+        r#"datapoint["vol"]["qty"] // 0"#,
+        r#"datapoint["vol"]["qty"].numerator"#,
+        r#"datapoint["groupby"].lower()"#,
+        "[] in {1}",
+        // Python's whole numbers have no end.
+        "99999999999999999999 * 99999999999999999999 > 0",
     ] {
         assert!(Skip::parse(expression).unwrap().skips(&point()).is_err(), "{expression}");
     }
@@ -77,16 +103,24 @@ fn raises_where_python_does() {
 fn refuses_what_it_does_not_know_with_its_place() {
     let cases = [
         (r#"datapoint["a"] == __import__("os")"#, "the function `__import__` at character 19"),
-        ("datapoint.qty == 0", "the attribute `qty` at character 1"),
-        ("self.x", "the attribute `x`"),
+        (
+            "datapoint.qty == 0",
+            "the attribute `qty` at character 1 is not supported; a data point is",
+        ),
+        ("self.x", "the name `self`"),
         ("os", "the name `os` at character 1"),
         ("[x for x in datapoint]", "this kind of expression"),
         ("lambda: 1", "this kind of expression"),
         ("f'{datapoint}'", "this kind of expression"),
-        ("2 ** 9999999", "the operator `**`"),
-        ("datapoint.pop('vol')", "the method `pop`"),
+        ("2 ** 9999999", "an exponent that is no number from -99 to 99"),
+        ("10 ** 99", "a power as large as this"),
+        ("datapoint.pop('vol')", "the method `pop` at character 1"),
         ("datapoint.get()", "`get` with 0 arguments"),
-        ("'é' == datapoint.x", "at character 8"),
+        ("datapoint is datapoint", "`is` without None, True or False at character 14"),
+        ("{1} == {1}", "a set that does not stand behind `in` at character 1"),
+        ("datapoint.keys() == {}", "`keys()` that no function or `in` looks through"),
+        ("1 & 1", "the operator `&`"),
+        ("  'é' == datapoint.x", "at character 10"),
     ];
     for (expression, problem) in cases {
         let error = Skip::parse(expression).unwrap_err().to_string();
@@ -95,5 +129,6 @@ fn refuses_what_it_does_not_know_with_its_place() {
     for expression in ["", "1 +", "a b", "x = 1", "import os"] {
         let error = Skip::parse(expression).unwrap_err().to_string();
         assert!(error.contains("is no expression"), "{expression}: {error}");
+        assert!(error.contains("at character"), "{expression}: {error}");
     }
 }
