@@ -209,7 +209,7 @@ impl Rater {
             // States of collectors are kept beside those of modules.
             .filter(|module| !module.name.starts_with(collectors::PREFIX))
             .collect();
-        enabled.sort_by_key(|module| -module.priority);
+        enabled.sort_by_key(|module| std::cmp::Reverse(module.priority));
         let mut validity = Validity::default();
         let mut compiled: Vec<Box<dyn RatingModule>> = Vec::new();
         for module in enabled {

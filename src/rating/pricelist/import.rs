@@ -350,8 +350,8 @@ impl Importer<'_> {
 }
 
 fn show_mapping(mapping: &Mapping) -> String {
-    let value =
-        mapping.value.as_ref().map(|value| format!(" of value {value}")).unwrap_or_default();
+    let value = mapping.value.as_deref().filter(|value| !value.is_empty());
+    let value = value.map(|value| format!(" of value {value}")).unwrap_or_default();
     let tenant =
         mapping.tenant_id.as_ref().map(|tenant| format!(" for {tenant}")).unwrap_or_default();
     format!("mapping{value}, {} {}{tenant}", mapping.kind.as_str(), mapping.cost)

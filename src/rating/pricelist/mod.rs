@@ -12,6 +12,13 @@
 //! holds since ever. Mappings that have ended are history and left alone, in the
 //! file or not.
 //!
+//! Whatever the tables can hold, an export says it, and an import into an empty
+//! database makes the same prices of it. Tables can hold what nobody would write
+//! down: rules of which a later one takes the place of an earlier one, scripts
+//! that are no Python. Such things are marked in the file ([`Mapping::overlaps`],
+//! [`Threshold::overlaps`], [`Script::unchecked`]); without the mark they are
+//! taken for a mistake.
+//!
 //! ```yaml
 //! modules:
 //!   hashmap: {enabled: true, priority: 1}
@@ -34,10 +41,11 @@
 //!           ...
 //! ```
 
+mod check;
 mod import;
 mod scripts;
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, ops::Not};
 
 use chrono::{DateTime, NaiveDateTime};
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -47,7 +55,8 @@ use super::MODULES;
 use crate::{
     decimal::Decimal,
     state::{
-        self, Database, StateError, modules,
+        self, Database, StateError, collectors,
+        modules::{self, ModuleState},
         rating_rules::{self, CostType, Parent},
     },
 };
@@ -89,6 +98,10 @@ pub struct Script {
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// Whether its text is taken even if it is no Python. The reference keeps such
+    /// scripts; where they hold, nothing is rated.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub unchecked: bool,
 }
 
 /// State of a rating module.
@@ -97,7 +110,7 @@ pub struct Script {
 pub struct Module {
     /// Whether it rates.
     pub enabled: bool,
-    /// Modules of higher priority rate first.
+    /// Modules of higher priority rate first. Not 0, which is read as 1.
     #[serde(default = "one")]
     pub priority: i32,
 }
@@ -152,7 +165,7 @@ pub struct Field {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mapping {
-    /// The field's value; not for a service.
+    /// The field's value, which may be empty; not for a service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
     /// `flat` (a price per unit) or `rate` (a factor).
@@ -180,6 +193,24 @@ pub struct Mapping {
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// Whether it may hold at the same time as an earlier one of the list that
+    /// prices the same. It takes the place of that one, while both hold.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub overlaps: bool,
+}
+
+impl Mapping {
+    /// Whether another one prices the same at the same time.
+    fn meets(&self, other: &Self) -> bool {
+        let begins_before = |one: &Self, other: &Self| {
+            other.end.is_none_or(|end| one.start.is_none_or(|start| start < end))
+        };
+        self.value == other.value
+            && self.tenant_id == other.tenant_id
+            && self.group == other.group
+            && begins_before(self, other)
+            && begins_before(other, self)
+    }
 }
 
 /// A price or factor from a level on.
@@ -201,6 +232,20 @@ pub struct Threshold {
     /// The only scope it holds for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant_id: Option<String>,
+    /// Whether it may stand beside an earlier one of the list of the same level
+    /// and group, for all scopes. It takes the place of that one.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub overlaps: bool,
+}
+
+impl Threshold {
+    /// Whether another one counts from the same level on.
+    fn meets(&self, other: &Self) -> bool {
+        self.level.quantize(8) == other.level.quantize(8)
+            && self.tenant_id == other.tenant_id
+            // Of one scope, the tables hold a level once, whatever its group.
+            && (self.tenant_id.is_some() || self.group == other.group)
+    }
 }
 
 /// Reads a number by its text, in quotes or not: no float rounds it.
@@ -260,7 +305,7 @@ impl PriceList {
     pub fn parse(text: &str) -> Result<Self, PriceListError> {
         let list: Self = serde_yaml::from_str(text)
             .map_err(|error| PriceListError::Syntax(error.to_string()))?;
-        list.check()?;
+        check::check(&list)?;
         Ok(list)
     }
 
@@ -269,40 +314,11 @@ impl PriceList {
     /// # Errors
     /// A value that YAML cannot hold.
     pub fn to_yaml(&self) -> Result<String, PriceListError> {
-        serde_yaml::to_string(self).map_err(|error| PriceListError::Syntax(error.to_string()))
-    }
-
-    fn check(&self) -> Result<(), PriceListError> {
-        for (name, module) in &self.modules {
-            let place = format!("module `{name}`");
-            if !MODULES.contains(&name.as_str()) {
-                return Err(invalid(
-                    &place,
-                    format!("not known; known are {}", MODULES.join(", ")),
-                ));
-            }
-            if module.priority < 1 {
-                return Err(invalid(&place, "priority must be at least 1"));
-            }
-        }
-        unique("hashmap", "group", &self.hashmap.groups)?;
-        let services: Vec<_> = self.hashmap.services.iter().map(|s| s.name.clone()).collect();
-        unique("hashmap", "service", &services)?;
-        let mut names = Vec::new();
-        for service in &self.hashmap.services {
-            let place = format!("service `{}`", service.name);
-            let fields: Vec<_> = service.fields.iter().map(|field| field.name.clone()).collect();
-            unique(&place, "field", &fields)?;
-            check_rules(&place, false, &service.mappings, &service.thresholds)?;
-            names.extend(service.mappings.iter().filter_map(|mapping| mapping.name.clone()));
-            for field in &service.fields {
-                let place = format!("{place}, field `{}`", field.name);
-                check_rules(&place, true, &field.mappings, &field.thresholds)?;
-                names.extend(field.mappings.iter().filter_map(|mapping| mapping.name.clone()));
-            }
-        }
-        unique("hashmap", "mapping", &names)?;
-        scripts::check(self.pyscripts.as_deref().unwrap_or_default())
+        let yaml = serde_yaml::to_string(self)
+            .map_err(|error| PriceListError::Syntax(error.to_string()))?;
+        // Text may end in blank lines that belong to it. With the end marked, they
+        // stay when blanks are cut from the end of the file.
+        Ok(yaml + "...\n")
     }
 
     /// The list of what is in the database.
@@ -315,31 +331,50 @@ impl PriceList {
         let group = |id: Option<i32>| {
             id.and_then(|id| rows.groups.iter().find(|g| g.id == id)).map(|g| g.name.clone())
         };
+        // Names are there once, in a list; in the tables they should be.
+        let is_name = |name: &str| {
+            (1..=32).contains(&name.chars().count())
+                && rows.mappings.iter().filter(|row| row.name == name).count() == 1
+        };
         let mappings = |parent: Parent| {
-            let own = rows.mappings.iter().filter(|mapping| mapping.parent == parent);
-            own.map(|row| Mapping {
-                value: row.value.clone().filter(|value| !value.is_empty()),
-                kind: row.kind,
-                cost: shortened(row.cost),
-                group: group(row.group),
-                tenant_id: row.tenant_id.clone(),
-                start: Some(row.start).filter(|start| *start != ALWAYS),
-                end: row.end,
-                name: Some(row.name.clone()),
-                description: row.description.clone(),
-            })
-            .collect()
+            let mut list: Vec<Mapping> = Vec::new();
+            for row in rows.mappings.iter().filter(|row| row.parent == parent) {
+                let mut mapping = Mapping {
+                    value: match parent {
+                        // That of a service counts for nothing.
+                        Parent::Service(_) => None,
+                        Parent::Field(_) => Some(row.value.clone().unwrap_or_default()),
+                    },
+                    kind: row.kind,
+                    cost: shortened(row.cost),
+                    group: group(row.group),
+                    tenant_id: row.tenant_id.clone(),
+                    start: Some(row.start).filter(|start| *start != ALWAYS),
+                    end: row.end,
+                    name: Some(row.name.clone()).filter(|name| is_name(name)),
+                    description: row.description.clone(),
+                    overlaps: false,
+                };
+                mapping.overlaps = list.iter().any(|other| mapping.meets(other));
+                list.push(mapping);
+            }
+            list
         };
         let thresholds = |parent: Parent| {
-            let own = rows.thresholds.iter().filter(|threshold| threshold.parent == parent);
-            own.map(|row| Threshold {
-                level: shortened(row.level),
-                kind: row.kind,
-                cost: shortened(row.cost),
-                group: group(row.group),
-                tenant_id: row.tenant_id.clone(),
-            })
-            .collect()
+            let mut list: Vec<Threshold> = Vec::new();
+            for row in rows.thresholds.iter().filter(|row| row.parent == parent) {
+                let mut threshold = Threshold {
+                    level: shortened(row.level),
+                    kind: row.kind,
+                    cost: shortened(row.cost),
+                    group: group(row.group),
+                    tenant_id: row.tenant_id.clone(),
+                    overlaps: false,
+                };
+                threshold.overlaps = list.iter().any(|other| threshold.meets(other));
+                list.push(threshold);
+            }
+            list
         };
         let services = rows.services.iter().map(|service| Service {
             name: service.name.clone(),
@@ -357,18 +392,14 @@ impl PriceList {
                 .collect(),
         });
         let services = services.collect();
-        let states = modules::list(&snapshot).await?.into_iter();
+        let states = modules::list(&snapshot).await?;
         let scripts = state::scripts::load(&snapshot, state::scripts::Which::Kept).await?;
         Ok(Self {
             pyscripts: match scripts.is_empty() {
                 true => None,
                 false => Some(scripts::export(scripts)?),
             },
-            modules: states
-                .map(|state| {
-                    (state.name, Module { enabled: state.enabled, priority: state.priority })
-                })
-                .collect(),
+            modules: export_modules(states)?,
             hashmap: Hashmap {
                 groups: rows.groups.iter().map(|group| group.name.clone()).collect(),
                 services,
@@ -416,93 +447,23 @@ fn shortened(value: Decimal) -> Decimal {
     text.parse().unwrap_or(value)
 }
 
-fn unique(place: &str, what: &str, names: &[String]) -> Result<(), PriceListError> {
-    for (at, name) in names.iter().enumerate() {
-        if name.is_empty() || name.chars().count() > 255 {
-            return Err(invalid(place, format!("a {what} needs a name of 1 to 255 characters")));
-        }
-        if names[..at].contains(name) {
-            return Err(invalid(place, format!("{what} `{name}` is there twice")));
-        }
-    }
-    Ok(())
-}
-
-/// Whether a number fits a column of `whole` digits before the point.
-fn fits(value: Decimal, whole: u32) -> bool {
-    let limit: Option<Decimal> = format!("1E+{whole}").parse().ok();
-    limit.is_some_and(|limit| value.abs() < limit)
-}
-
-fn check_rules(
-    place: &str,
-    of_field: bool,
-    mappings: &[Mapping],
-    thresholds: &[Threshold],
-) -> Result<(), PriceListError> {
-    let cost = |cost: Decimal| {
-        if fits(cost, 12) {
-            Ok(())
-        } else {
-            Err(invalid(place, format!("cost `{cost}` has more than 12 digits before the point")))
-        }
-    };
-    for (at, mapping) in mappings.iter().enumerate() {
-        cost(mapping.cost)?;
-        match &mapping.value {
-            None if of_field => return Err(invalid(place, "a mapping of a field needs a `value`")),
-            Some(_) if !of_field => {
-                return Err(invalid(
-                    place,
-                    "a mapping of a service has no `value`; make it one of a field",
-                ));
-            }
-            Some(value) if value.is_empty() || value.chars().count() > 255 => {
-                return Err(invalid(place, "a `value` has 1 to 255 characters"));
-            }
-            _ => {}
-        }
-        if mapping.name.as_ref().is_some_and(|name| name.chars().count() > 32) {
-            return Err(invalid(place, "the `name` of a mapping has at most 32 characters"));
-        }
-        if let (Some(start), Some(end)) = (mapping.start, mapping.end)
-            && end <= start
-        {
-            return Err(invalid(place, format!("end {end} is not after start {start}")));
-        }
-        let same = |other: &&Mapping| {
-            other.value == mapping.value
-                && other.tenant_id == mapping.tenant_id
-                && other.group == mapping.group
-                && other.end.is_none_or(|end| mapping.start.is_none_or(|start| start < end))
-                && mapping.end.is_none_or(|end| other.start.is_none_or(|start| start < end))
-        };
-        if mappings[..at].iter().any(|other| same(&other)) {
-            let value = mapping.value.as_deref().unwrap_or("");
+/// States of the rating modules. Those of collectors are kept beside them and are
+/// none of the list's; a module that is not here and not enabled counts for
+/// nothing.
+fn export_modules(states: Vec<ModuleState>) -> Result<BTreeMap<String, Module>, PriceListError> {
+    let mut exported = BTreeMap::new();
+    for state in states {
+        let is_known = MODULES.contains(&state.name.as_str());
+        if !is_known && state.enabled && !state.name.starts_with(collectors::PREFIX) {
             return Err(invalid(
-                place,
-                format!(
-                    "two mappings of value `{value}`, tenant `{}` hold at the same time",
-                    mapping.tenant_id.as_deref().unwrap_or("all")
-                ),
+                &format!("module `{}`", state.name),
+                "is enabled and not available, so that nothing is rated; disable it first",
             ));
         }
-    }
-    for (at, threshold) in thresholds.iter().enumerate() {
-        cost(threshold.cost)?;
-        if !fits(threshold.level, 12) {
-            return Err(invalid(
-                place,
-                format!("level `{}` has more than 12 digits before the point", threshold.level),
-            ));
-        }
-        let same = |other: &Threshold| {
-            other.level.quantize(8) == threshold.level.quantize(8)
-                && other.tenant_id == threshold.tenant_id
-        };
-        if thresholds[..at].iter().any(same) {
-            return Err(invalid(place, format!("two thresholds of level `{}`", threshold.level)));
+        if is_known {
+            let module = Module { enabled: state.enabled, priority: state.priority };
+            exported.insert(state.name, module);
         }
     }
-    Ok(())
+    Ok(exported)
 }

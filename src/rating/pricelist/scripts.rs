@@ -4,7 +4,12 @@
 //! ends with the import, so that periods which are still to be rated keep their
 //! prices.
 
-use super::{ALWAYS, Change, PriceListError, Script, import::Importer, invalid, unique};
+use super::{
+    ALWAYS, Change, PriceListError, Script,
+    check::{check_time, named, unique},
+    import::Importer,
+    invalid,
+};
 use crate::{
     rating::pyscripts::check_syntax,
     state::{
@@ -19,13 +24,13 @@ use crate::{
 pub(super) fn check(scripts: &[Script]) -> Result<(), PriceListError> {
     for (at, script) in scripts.iter().enumerate() {
         let place = format!("script `{}`", script.name);
-        unique("pyscripts", "script", std::slice::from_ref(&script.name))?;
-        check_syntax(&script.data).map_err(|problem| invalid(&place, problem))?;
-        if let (Some(start), Some(end)) = (script.start, script.end)
-            && end <= start
-        {
-            return Err(invalid(&place, format!("end {end} is not after start {start}")));
+        let name = std::slice::from_ref(&script.name);
+        named("pyscripts", "script", name)?;
+        unique("pyscripts", "script", name)?;
+        if !script.unchecked {
+            check_syntax(&script.data).map_err(|problem| invalid(&place, problem))?;
         }
+        check_time(&place, script.start, script.end)?;
         let meets = |other: &Script| {
             other.name == script.name
                 && other.end.is_none_or(|end| script.start.is_none_or(|start| start < end))
@@ -38,17 +43,21 @@ pub(super) fn check(scripts: &[Script]) -> Result<(), PriceListError> {
     Ok(())
 }
 
+/// The name of a script; one that has none is known by its identifier.
+fn name(row: &ScriptRow) -> &str {
+    if row.audit.name.is_empty() { &row.script_id } else { &row.audit.name }
+}
+
 /// The scripts of the database.
 pub(super) fn export(rows: Vec<ScriptRow>) -> Result<Vec<Script>, PriceListError> {
     let script = |row: ScriptRow| {
+        let name = name(&row).to_owned();
         let data = String::from_utf8(row.data).map_err(|_| {
-            invalid(
-                &format!("script `{}`", row.audit.name),
-                "its text is not UTF-8 and cannot be exported",
-            )
+            invalid(&format!("script `{name}`"), "its text is not UTF-8 and cannot be exported")
         })?;
         Ok(Script {
-            name: row.audit.name,
+            name,
+            unchecked: check_syntax(&data).is_err(),
             data,
             start: Some(row.audit.start).filter(|start| *start != ALWAYS),
             end: row.audit.end,
@@ -66,7 +75,7 @@ impl Importer<'_> {
         for script in wanted {
             let same = |row: &&ScriptRow| {
                 !kept.contains(&row.id)
-                    && row.audit.name == script.name
+                    && name(row) == script.name
                     && row.data == script.data.as_bytes()
                     // What the file leaves open was decided when it was first imported.
                     && script.start.is_none_or(|start| start == row.audit.start)
@@ -84,7 +93,7 @@ impl Importer<'_> {
         for row in rows.iter().filter(is_gone) {
             let begun = row.audit.start < now;
             let from = if begun { format!(", from {now} on") } else { String::new() };
-            self.changes.push(Change::Remove(format!("script {}{from}", row.audit.name)));
+            self.changes.push(Change::Remove(format!("script {}{from}", name(row))));
             match (self.write, begun) {
                 (false, _) => {}
                 (true, true) => scripts::end(self.transaction, row.id, now).await?,
@@ -96,7 +105,7 @@ impl Importer<'_> {
         for script in added {
             // Where there is one of this name, a further one begins now: both
             // would run in the time before.
-            let of_name = || rows.iter().filter(|row| row.audit.name == script.name);
+            let of_name = || rows.iter().filter(|row| name(row) == script.name);
             let replaces = of_name().any(|row| is_gone(&row) && row.audit.start < now);
             let lasts = script.end.is_none_or(|end| end > now);
             let start = match script.start {

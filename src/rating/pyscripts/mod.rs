@@ -6,9 +6,11 @@
 //!
 //! They never run in this process: [`pool`] keeps workers, processes of CPython
 //! with [`worker.py`](./worker.py), which have no more rights and memory than
-//! they need ([`sandbox`]). What a script does wrong (throws, hangs, exits, eats
-//! memory, leaves nonsense) fails the scope's period, and nothing else. [`edit`]
-//! changes scripts one by one.
+//! they need ([`sandbox`]). A worker runs no script either: for each dataframe it
+//! forks a child that does, and that ends with it. So a dataframe finds a fresh
+//! Python, whatever ran before. What a script does wrong (throws, hangs, exits,
+//! eats memory, leaves nonsense) fails the scope's period, and nothing else.
+//! [`edit`] changes scripts one by one.
 
 pub mod edit;
 mod pool;
@@ -64,16 +66,30 @@ pub enum ScriptError {
         "no worker for Python scripts can be started: {0}; check [ratekitty] pyscripts_python and pyscripts_memory, and what was written to standard error"
     )]
     Start(String),
-    /// The worker ended by itself.
+    /// The dataframe cannot be told to a worker.
+    #[error("the Python scripts cannot be given this dataframe: {0}")]
+    Request(String),
+    /// The process that ran it ended by itself.
     #[error(
-        "the worker of the Python scripts ended ({0}): a script left it, or used more than [ratekitty] pyscripts_memory"
+        "script `{script}` ended its process ({how}): it left it, or used more than [ratekitty] pyscripts_memory"
     )]
-    Ended(String),
+    Ended {
+        /// Its name.
+        script: String,
+        /// How a process ends: a status or a signal.
+        how: String,
+    },
     /// It took too long.
     #[error(
-        "the Python scripts took longer than [ratekitty] pyscripts_timeout = {} s, and were ended", .0.as_secs()
+        "the Python scripts took longer than [ratekitty] pyscripts_timeout = {} s, and were ended in script `{script}`",
+        .limit.as_secs()
     )]
-    Timeout(Duration),
+    Timeout {
+        /// The one that ran.
+        script: String,
+        /// The time that all have.
+        limit: Duration,
+    },
     /// A script failed.
     #[error("script `{name}` failed: {error}")]
     Failed {
@@ -82,9 +98,14 @@ pub enum ScriptError {
         /// What it said.
         error: String,
     },
-    /// The worker answered what it should not.
-    #[error("the worker of the Python scripts gave a bad answer: {0}")]
-    Answer(String),
+    /// Scripts left behind, or told, what they should not.
+    #[error("script `{script}` gave a bad answer: {problem}")]
+    Answer {
+        /// Its name, or those of all that ran.
+        script: String,
+        /// What is wrong with it.
+        problem: String,
+    },
 }
 
 /// Refuses a text that is no Python of any version: it would fail every period.
@@ -95,15 +116,68 @@ pub fn check_syntax(text: &str) -> Result<(), String> {
     if text.contains('\0') {
         return Err("The script holds a NUL character.".to_owned());
     }
-    match parse_module(text) {
-        Ok(_) => Ok(()),
-        Err(problem) => {
-            let before = text.get(..problem.range().start().to_usize()).unwrap_or(text);
-            let line = before.matches('\n').count() + 1;
-            Err(format!("The script is no Python: line {line}: {}", problem.error))
+    if text.len() > LONGEST {
+        return Err(format!("The script is longer than {} KiB.", LONGEST >> 10));
+    }
+    if let Some(line) = too_deep(text) {
+        return Err(format!("The script is nested too deeply in line {line}."));
+    }
+    // The grammar crate calls itself for what is nested, and so does what it made
+    // when it is dropped, which for a long sum is nested, too.
+    let owned = text.to_owned();
+    let parsed = std::thread::Builder::new().stack_size(PARSER_STACK).spawn(move || {
+        parse_module(&owned).err().map(|problem| {
+            let before = owned.get(..problem.range().start().to_usize()).unwrap_or(&owned);
+            (before.matches('\n').count() + 1, problem.error.to_string())
+        })
+    });
+    match parsed.map(std::thread::JoinHandle::join) {
+        Ok(Ok(None)) => Ok(()),
+        Ok(Ok(Some((line, problem)))) => {
+            Err(format!("The script is no Python: line {line}: {problem}"))
         }
+        Ok(Err(_)) | Err(_) => Err("The script cannot be checked now; try again.".to_owned()),
     }
 }
+
+/// The line in which brackets, or operators that stand before their operand, are
+/// nested deeper than Python itself takes by far.
+fn too_deep(text: &str) -> Option<usize> {
+    let (mut open, mut before, mut sign, mut line) = (0_usize, 0_usize, false, 1);
+    for (at, c) in text.char_indices() {
+        match c {
+            '\n' => {
+                line += 1;
+                if open == 0 {
+                    before = 0;
+                }
+            }
+            '(' | '[' | '{' => open += 1,
+            ')' | ']' | '}' => open = open.saturating_sub(1),
+            '+' | '-' | '~' => before += usize::from(sign),
+            'n' | 'e' | 'l' | '*' | 'a' | 'y' | ':' => {
+                let rest = &text[at..];
+                let words = ["not", "else", "lambda", "**", "await", "yield", ":="];
+                before += usize::from(words.iter().any(|word| rest.starts_with(word)));
+            }
+            _ => {}
+        }
+        sign = matches!(c, '+' | '-' | '~') || sign && c.is_whitespace();
+        if open.max(before) > DEEPEST {
+            return Some(line);
+        }
+    }
+    None
+}
+
+/// Longest script, in bytes.
+const LONGEST: usize = 512 << 10;
+
+/// Deepest nesting; Python ends at 200 brackets.
+const DEEPEST: usize = 1_000;
+
+/// Stack of the thread that reads a script. Only what is used of it is taken.
+const PARSER_STACK: usize = 512 << 20;
 
 /// The scripts that hold at one instant.
 #[derive(Debug)]

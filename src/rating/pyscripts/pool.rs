@@ -1,5 +1,5 @@
 //! Workers: processes that are started when they are needed, used again, and
-//! ended when they are of no more use.
+//! ended when they are of no more use, which is when a script fails.
 
 use std::{
     collections::HashSet,
@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use super::{
     ScriptError, Settings,
-    protocol::{read_answer, request},
+    protocol::{HEAD, Told, names, read_answer, read_head, request},
 };
 use crate::{dataframe::DataFrame, state::scripts::ScriptRow};
 
@@ -41,7 +41,9 @@ struct Worker {
     input: ChildStdin,
     output: ChildStdout,
     /// Names and checksums of the scripts that it has.
-    scripts: HashSet<(String, String)>,
+    known: HashSet<(String, String)>,
+    /// Which of the scripts it was asked for runs.
+    running: usize,
 }
 
 /// The workers of a processor.
@@ -68,35 +70,47 @@ impl Workers {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// One that waits for work, and has not ended by itself.
+    fn take_idle(&self) -> Option<Worker> {
+        let mut idle = self.idle();
+        while let Some(mut worker) = idle.pop() {
+            if matches!(worker.child.try_wait(), Ok(None)) {
+                return Some(worker);
+            }
+        }
+        None
+    }
+
     /// Runs scripts over a frame, and gives what they made of it.
     ///
     /// # Errors
-    /// [`ScriptError`]; then the worker is ended, unless it was a script alone
-    /// that failed.
+    /// [`ScriptError`]; then the worker is ended.
     pub(super) async fn run(
         &self,
         scripts: &[ScriptRow],
         frame: &DataFrame,
     ) -> Result<DataFrame, ScriptError> {
         let _turn = self.at_once.acquire().await;
-        let idle = self.idle().pop();
-        let mut worker = match idle {
+        let mut worker = match self.take_idle() {
             Some(worker) => worker,
             None => self.start().await?,
         };
         let limit = self.settings.timeout;
-        // A worker that is dropped on the way, by an error or a stop, is killed.
-        let text = match timeout(limit, worker.ask(scripts, frame)).await {
+        // A worker that is dropped on the way, by an error or a stop, is killed, and
+        // what it has running with it.
+        let told = timeout(limit, worker.ask(scripts, frame)).await;
+        let text = match told {
             Ok(answer) => answer?,
-            Err(_) => return Err(ScriptError::Timeout(limit)),
+            Err(_) => {
+                let script = worker.script(scripts);
+                return Err(ScriptError::Timeout { script, limit });
+            }
         };
-        let answered = read_answer(&text, frame)?;
+        let answered = read_answer(&text, scripts, frame)?;
         if !answered.printed.is_empty() {
             info!("Python scripts printed: {}", answered.printed.trim_end());
         }
-        // One that had to give up may have little left.
-        let is_well = !matches!(&answered.frame, Err(ScriptError::Failed { error, .. }) if error == "out of memory");
-        if is_well {
+        if answered.frame.is_ok() {
             self.idle().push(worker);
         }
         answered.frame
@@ -137,7 +151,7 @@ impl Workers {
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(ScriptError::Start("it has no pipes".to_owned()));
         };
-        let mut worker = Worker { child, input, output, scripts: HashSet::new() };
+        let mut worker = Worker { child, input, output, known: HashSet::new(), running: 0 };
         let mut said = [0; 4];
         match timeout(START, worker.output.read_exact(&mut said)).await {
             Ok(Ok(_)) if said == READY => Ok(worker),
@@ -145,9 +159,7 @@ impl Workers {
                 Err(ScriptError::Start(format!("`{}` is no CPython 3", self.settings.python)))
             }
             Ok(Err(error)) => {
-                let ScriptError::Ended(how) = worker.ended(&error).await else {
-                    return Err(told(error));
-                };
+                let how = worker.end(&error).await;
                 Err(ScriptError::Start(format!("`{}` ended ({how})", self.settings.python)))
             }
             Err(_) => Err(ScriptError::Start("it does not answer".to_owned())),
@@ -156,45 +168,71 @@ impl Workers {
 }
 
 impl Worker {
+    /// The name of the script that runs.
+    fn script(&self, scripts: &[ScriptRow]) -> String {
+        names(scripts.get(self.running..=self.running).unwrap_or(scripts))
+    }
+
     async fn ask(
         &mut self,
         scripts: &[ScriptRow],
         frame: &DataFrame,
     ) -> Result<Vec<u8>, ScriptError> {
-        let question = request(scripts, frame, &mut self.scripts)?;
+        self.running = 0;
+        let mark = rand::random();
+        let question = request(mark, scripts, frame, &mut self.known)?;
         let longest = question.len().saturating_mul(GROWTH).saturating_add(ROOM);
-        let (input, output) = (&mut self.input, &mut self.output);
-        // It reads the whole question before it answers.
-        let told = async {
-            input.write_all(&question).await?;
-            input.flush().await?;
-            let mut head = [0; 4];
-            output.read_exact(&mut head).await?;
-            Ok::<_, std::io::Error>(u32::from_be_bytes(head))
+        // It reads the whole question before it tells anything.
+        let said = async {
+            self.input.write_all(&question).await?;
+            self.input.flush().await
         };
-        let length = match told.await {
-            Ok(length) => usize::try_from(length).unwrap_or(usize::MAX),
-            Err(error) => return Err(self.ended(&error).await),
-        };
-        if length > longest {
-            return Err(ScriptError::Answer(format!(
-                "{length} bytes, where {longest} are allowed"
-            )));
+        if let Err(error) = said.await {
+            return Err(self.ended(scripts, &error).await);
         }
-        let mut answer = vec![0; length];
-        match self.output.read_exact(&mut answer).await {
-            Ok(_) => Ok(answer),
-            Err(error) => Err(self.ended(&error).await),
+        loop {
+            let mut head = [0; HEAD];
+            if let Err(error) = self.output.read_exact(&mut head).await {
+                return Err(self.ended(scripts, &error).await);
+            }
+            let bad = |problem: String| ScriptError::Answer { script: names(scripts), problem };
+            let Some((told, length)) = read_head(head, mark) else {
+                return Err(bad("it is not of the form that was agreed".to_owned()));
+            };
+            if length > longest {
+                return Err(bad(format!("{length} bytes, where {longest} are allowed")));
+            }
+            let mut body = vec![0; length];
+            if let Err(error) = self.output.read_exact(&mut body).await {
+                return Err(self.ended(scripts, &error).await);
+            }
+            match told {
+                Told::Begins => {
+                    let at = body.try_into().map_or(0, u32::from_be_bytes);
+                    self.running = usize::try_from(at).unwrap_or_default();
+                }
+                Told::Answer => return Ok(body),
+                Told::Ended => {
+                    let how = String::from_utf8_lossy(&body).into_owned();
+                    return Err(ScriptError::Ended { script: self.script(scripts), how });
+                }
+            }
         }
     }
 
-    async fn ended(&mut self, error: &std::io::Error) -> ScriptError {
-        let status = timeout(END, self.child.wait()).await;
-        match status {
-            Ok(Ok(status)) => ScriptError::Ended(status.to_string()),
+    /// That it ended by itself, while it was asked for something.
+    async fn ended(&mut self, scripts: &[ScriptRow], error: &std::io::Error) -> ScriptError {
+        let script = self.script(scripts);
+        ScriptError::Ended { script, how: self.end(error).await }
+    }
+
+    /// How it ended, after its pipes are closed.
+    async fn end(&mut self, error: &std::io::Error) -> String {
+        match timeout(END, self.child.wait()).await {
+            Ok(Ok(status)) => status.to_string(),
             _ => {
                 warn!("A worker of the Python scripts does not end by itself");
-                ScriptError::Ended(error.to_string())
+                error.to_string()
             }
         }
     }
