@@ -2,6 +2,7 @@
 //!
 //! `(metric definition, scope, period) → Vec<DataPoint>`
 
+mod aetos;
 mod prometheus;
 mod prometheus_base;
 
@@ -13,15 +14,17 @@ use crate::{
     config::{Config, ConfigError, metrics_yml::MetricDefinition},
     dataframe::DataPoint,
     http::ClientError,
+    keystone::{Sessions, SetUpError},
     prometheus::PrometheusError,
     time::Period,
 };
 
+pub use aetos::AetosCollector;
 pub use prometheus::PrometheusCollector;
 pub use prometheus_base::{PrometheusCollectorBase, Settings};
 
 /// Collectors by their names in `[collect] collector`.
-const KNOWN: &str = "prometheus";
+const KNOWN: &str = "aetos, prometheus";
 
 /// Why a metric was not collected. Every one of these fails the scope's
 /// period, which is tried again later; nothing is stored of it.
@@ -71,6 +74,9 @@ pub enum BuildError {
     /// Its HTTP client cannot be built.
     #[error("[collector_prometheus]: {0}")]
     Client(#[from] ClientError),
+    /// Its login cannot be set up.
+    #[error(transparent)]
+    Login(#[from] SetUpError),
 }
 
 /// Someone who knows what scopes used.
@@ -101,8 +107,9 @@ pub trait Collector: Send + Sync {
 ///
 /// # Errors
 /// [`BuildError`]
-pub fn build(config: &Config) -> Result<Arc<dyn Collector>, BuildError> {
+pub fn build(config: &Config, sessions: &Sessions) -> Result<Arc<dyn Collector>, BuildError> {
     match config.collect.collector.as_str() {
+        "aetos" => Ok(Arc::new(AetosCollector::from_config(config, sessions)?)),
         "prometheus" => Ok(Arc::new(PrometheusCollector::from_config(config)?)),
         other => Err(BuildError::Unknown(other.to_owned())),
     }

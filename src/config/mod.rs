@@ -18,7 +18,7 @@ pub mod metrics_yml;
 pub mod opts;
 pub mod sections;
 mod source;
-mod yaml;
+pub(crate) mod yaml;
 
 use std::path::PathBuf;
 
@@ -26,9 +26,12 @@ pub use source::{ConfigError, Origin, Place, Reader, Sources};
 
 use opts::Opt;
 use sections::{
-    api::Api, collect::Collect, collector_prometheus::CollectorPrometheus, database::Database,
-    default::Default as DefaultSection, fetcher::Fetcher, fetcher_prometheus::FetcherPrometheus,
-    orchestrator::Orchestrator, ratekitty::Ratekitty, storage::Storage, storage_loki::StorageLoki,
+    api::Api, collect::Collect, collector_aetos::CollectorAetos,
+    collector_prometheus::CollectorPrometheus, database::Database,
+    default::Default as DefaultSection, fetcher::Fetcher, fetcher_keystone::FetcherKeystone,
+    fetcher_prometheus::FetcherPrometheus, fetcher_source::FetcherSource, http::Http,
+    keystone_auth, keystone_authtoken::KeystoneAuthtoken, orchestrator::Orchestrator,
+    oslo_policy::OsloPolicy, ratekitty::Ratekitty, storage::Storage, storage_loki::StorageLoki,
 };
 
 /// Every option the program knows, all sections.
@@ -37,11 +40,17 @@ pub fn all_options() -> Vec<Opt> {
         sections::default::OPTIONS,
         sections::api::OPTIONS,
         sections::collect::OPTIONS,
+        &sections::collector_aetos::options(),
         sections::collector_prometheus::OPTIONS,
         sections::database::OPTIONS,
         sections::fetcher::OPTIONS,
+        &sections::fetcher_keystone::options(),
         sections::fetcher_prometheus::OPTIONS,
+        sections::fetcher_source::OPTIONS,
+        sections::http::OPTIONS,
+        &sections::keystone_authtoken::options(),
         sections::orchestrator::OPTIONS,
+        sections::oslo_policy::OPTIONS,
         sections::ratekitty::OPTIONS,
         sections::storage::OPTIONS,
         sections::storage_loki::OPTIONS,
@@ -58,16 +67,28 @@ pub struct Config {
     pub api: Api,
     /// `[collect]`.
     pub collect: Collect,
+    /// `[collector_aetos]`.
+    pub collector_aetos: CollectorAetos,
     /// `[collector_prometheus]`.
     pub collector_prometheus: CollectorPrometheus,
     /// `[database]`.
     pub database: Database,
     /// `[fetcher]`.
     pub fetcher: Fetcher,
+    /// `[fetcher_keystone]`.
+    pub fetcher_keystone: FetcherKeystone,
     /// `[fetcher_prometheus]`.
     pub fetcher_prometheus: FetcherPrometheus,
+    /// `[fetcher_source]`.
+    pub fetcher_source: FetcherSource,
+    /// `[cors]`, `[oslo_middleware]` and `[healthcheck]`.
+    pub http: Http,
+    /// `[keystone_authtoken]`.
+    pub keystone_authtoken: KeystoneAuthtoken,
     /// `[orchestrator]`.
     pub orchestrator: Orchestrator,
+    /// `[oslo_policy]`.
+    pub oslo_policy: OsloPolicy,
     /// `[ratekitty]`: what the reference does not have.
     pub ratekitty: Ratekitty,
     /// `[storage]`.
@@ -86,7 +107,15 @@ impl Config {
     /// # Errors
     /// The first value that is not allowed.
     pub fn from_sources(sources: &Sources) -> Result<Self, ConfigError> {
-        let options = all_options();
+        let mut options = all_options();
+        let logins = ["collector_aetos", "fetcher_keystone", "keystone_authtoken"]
+            .map(|group| sources.login_section(group));
+        for group in logins {
+            if !options.iter().any(|opt| opt.group == group && opt.name == "auth_url") {
+                options.extend(keystone_auth::common_options(group));
+                options.extend(keystone_auth::login_options(group));
+            }
+        }
         let reader = Reader::new(sources, &options);
         let mut warnings: Vec<String> = sources
             .unknown_keys(&options)
@@ -121,11 +150,17 @@ impl Config {
             default: DefaultSection::read(&reader)?,
             api: Api::read(&reader)?,
             collect: Collect::read(&reader)?,
+            collector_aetos: CollectorAetos::read(&reader, logins[0])?,
             collector_prometheus: CollectorPrometheus::read(&reader)?,
             database: Database::read(&reader)?,
             fetcher: Fetcher::read(&reader)?,
+            fetcher_keystone: FetcherKeystone::read(&reader, logins[1])?,
             fetcher_prometheus: FetcherPrometheus::read(&reader)?,
+            fetcher_source: FetcherSource::read(&reader)?,
+            http: Http::read(&reader)?,
+            keystone_authtoken: KeystoneAuthtoken::read(&reader, logins[2])?,
             orchestrator: Orchestrator::read(&reader)?,
+            oslo_policy: OsloPolicy::read(&reader)?,
             ratekitty,
             storage,
             storage_loki,

@@ -73,7 +73,7 @@ pub struct Opt {
     pub kind: Kind,
     /// Text of the default, `None` when unset.
     pub default: Option<&'static str>,
-    /// Older (group, name) pairs that are still read.
+    /// Older (group, name) pairs that are still read; an empty group is its own.
     pub deprecated: &'static [(&'static str, &'static str)],
     /// Whether the value must never be shown.
     pub secret: bool,

@@ -96,6 +96,14 @@ pub enum ConfigError {
         /// Why it is needed and what to write.
         why: String,
     },
+    /// Options are set that exclude each other.
+    #[error("[{group}] sets more than one of {options}; set one of them")]
+    Conflict {
+        /// Section.
+        group: &'static str,
+        /// Options.
+        options: &'static str,
+    },
     /// A section asks for an option that no table lists: a defect of the program.
     #[error("[{0}] {1} is not in the option table")]
     Unregistered(String, String),
@@ -163,6 +171,17 @@ impl Sources {
     /// Adds an option given on the command line.
     pub fn set_argument(&mut self, group: &'static str, name: &'static str, text: String) {
         self.arguments.insert((group, name), text);
+    }
+
+    /// The section that the `auth_section` of a section names, or itself. It is
+    /// read before the table of options is whole, because it says what is in it.
+    pub(super) fn login_section(&self, group: &'static str) -> &'static str {
+        let option = Opt::unset(group, "auth_section", Kind::Str, "");
+        match self.find(&option).map(|(text, _)| text.trim_matches(is_space)) {
+            None | Some("") => group,
+            // Once per start, for as long as the program runs.
+            Some(named) => Box::leak(named.to_owned().into_boxed_str()),
+        }
     }
 
     /// Whether any file, variable or argument sets the option.
@@ -243,7 +262,11 @@ impl Sources {
 }
 
 fn names(opt: &Opt) -> impl Iterator<Item = (&'static str, &'static str)> {
-    std::iter::once((opt.group, opt.name)).chain(opt.deprecated.iter().copied())
+    let (group, deprecated) = (opt.group, opt.deprecated);
+    let older = deprecated
+        .iter()
+        .map(move |(older, name)| (if older.is_empty() { group } else { *older }, *name));
+    std::iter::once((group, opt.name)).chain(older)
 }
 
 fn matches(entry: &Entry, group: &str, name: &str) -> bool {

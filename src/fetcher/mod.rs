@@ -2,7 +2,9 @@
 //!
 //! `() → Vec<scope identifier>`
 
+mod keystone;
 mod prometheus;
+mod source;
 
 use std::sync::Arc;
 
@@ -11,13 +13,16 @@ use async_trait::async_trait;
 use crate::{
     config::{Config, ConfigError},
     http::ClientError,
+    keystone::{KeystoneError, Sessions, SetUpError},
     prometheus::PrometheusError,
 };
 
+pub use keystone::KeystoneFetcher;
 pub use prometheus::PrometheusFetcher;
+pub use source::SourceFetcher;
 
 /// Fetchers by their names in `[fetcher] backend`.
-const KNOWN: &str = "prometheus";
+const KNOWN: &str = "keystone, prometheus, source";
 
 /// Why the scopes are not known.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +30,9 @@ pub enum FetchError {
     /// Prometheus did not tell.
     #[error("cannot fetch the scopes: {0}")]
     Prometheus(#[from] PrometheusError),
+    /// Keystone did not tell.
+    #[error("cannot fetch the scopes: {0}")]
+    Keystone(#[from] KeystoneError),
 }
 
 /// Why there is no fetcher.
@@ -39,6 +47,9 @@ pub enum BuildError {
     /// Its HTTP client cannot be built.
     #[error("[fetcher_prometheus]: {0}")]
     Client(#[from] ClientError),
+    /// Its login cannot be set up.
+    #[error(transparent)]
+    Login(#[from] SetUpError),
 }
 
 /// Someone who knows the scopes.
@@ -58,9 +69,11 @@ pub trait Fetcher: Send + Sync {
 ///
 /// # Errors
 /// [`BuildError`]
-pub fn build(config: &Config) -> Result<Arc<dyn Fetcher>, BuildError> {
+pub fn build(config: &Config, sessions: &Sessions) -> Result<Arc<dyn Fetcher>, BuildError> {
     match config.fetcher.backend.as_str() {
+        "keystone" => Ok(Arc::new(KeystoneFetcher::from_config(config, sessions)?)),
         "prometheus" => Ok(Arc::new(PrometheusFetcher::from_config(config)?)),
+        "source" => Ok(Arc::new(SourceFetcher::new(&config.fetcher_source.sources))),
         other => Err(BuildError::Unknown(other.to_owned())),
     }
 }

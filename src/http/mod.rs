@@ -14,10 +14,23 @@ pub struct ClientSettings {
     /// Files with the client's certificate and its key (PEM), for servers that
     /// ask for one.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// Whether redirects are left unfollowed.
-    pub no_redirects: bool,
+    /// Which redirects are followed.
+    pub redirects: Redirects,
     /// Longest wait for a whole answer; `None` waits for ever.
     pub timeout: Option<Duration>,
+}
+
+/// Which redirects a client follows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Redirects {
+    /// A few.
+    #[default]
+    Followed,
+    /// Those to the same host, and not from HTTPS to HTTP: requests carry a secret
+    /// in a header that the library does not take for one.
+    SameHost,
+    /// None.
+    Refused,
 }
 
 /// Why a client cannot be built.
@@ -79,9 +92,11 @@ pub fn client(settings: &ClientSettings) -> Result<reqwest::Client, ClientError>
         .connect_timeout(Duration::from_secs(10))
         // A server that closes idle connections must not cost a request.
         .pool_idle_timeout(Duration::from_secs(20));
-    if settings.no_redirects {
-        builder = builder.redirect(reqwest::redirect::Policy::none());
-    }
+    builder = match settings.redirects {
+        Redirects::Followed => builder,
+        Redirects::SameHost => builder.redirect(same_host()),
+        Redirects::Refused => builder.redirect(reqwest::redirect::Policy::none()),
+    };
     if let Some(timeout) = settings.timeout {
         builder = builder.timeout(timeout);
     }
@@ -107,6 +122,20 @@ pub fn client(settings: &ClientSettings) -> Result<reqwest::Client, ClientError>
         builder = builder.identity(identity);
     }
     builder.build().map_err(ClientError::Build)
+}
+
+fn same_host() -> reqwest::redirect::Policy {
+    reqwest::redirect::Policy::custom(|attempt| {
+        let is_same = attempt.previous().last().is_some_and(|from| {
+            let to = attempt.url();
+            from.host_str() == to.host_str()
+                && (from.scheme() == to.scheme() || to.scheme() == "https")
+        });
+        match is_same && attempt.previous().len() < 5 {
+            true => attempt.follow(),
+            false => attempt.stop(),
+        }
+    })
 }
 
 /// Why the body of an answer was not read.

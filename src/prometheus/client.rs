@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 use tracing::debug;
 
-use super::{Answer, PrometheusClientBase, PrometheusError};
+use super::{Answer, PrometheusClientBase, PrometheusError, too_large};
 use crate::{
     config::sections::PrometheusEndpoint,
-    http::{self, BodyError, ClientError, ClientSettings, retry::retry},
+    http::{self, BodyError, ClientError, ClientSettings, Redirects, retry::retry},
 };
 
 /// Client of one Prometheus.
@@ -39,7 +39,7 @@ impl PrometheusClient {
             cafile: endpoint.cafile.clone(),
             insecure: endpoint.insecure,
             identity: None,
-            no_redirects: false,
+            redirects: Redirects::Followed,
             timeout: endpoint.timeout,
         };
         Ok(Self {
@@ -74,13 +74,7 @@ impl PrometheusClient {
         let body = match http::read_body(response, self.max_response_bytes).await {
             Ok(body) => body,
             Err(BodyError::Transport(error)) => return Err(transport(error)),
-            Err(BodyError::TooLarge) => {
-                let query = params.iter().find(|(name, _)| *name == "query");
-                return Err(PrometheusError::TooLarge {
-                    query: query.map(|(_, query)| query.clone()).unwrap_or_default(),
-                    limit: self.max_response_bytes,
-                });
-            }
+            Err(BodyError::TooLarge) => return Err(too_large(params, self.max_response_bytes)),
         };
         // Prometheus explains its own refusals in JSON; anything else with an
         // error status comes from something before it.

@@ -1,9 +1,10 @@
 //! Prometheus' HTTP API: the one seam between us and whoever answers PromQL.
 //!
 //! [`PrometheusClientBase`] is what fetchers and collectors use;
-//! [`client::PrometheusClient`] asks a Prometheus, later ones ask through a
-//! proxy. Format of answers: <https://prometheus.io/docs/prometheus/latest/querying/api/>.
+//! [`client::PrometheusClient`] asks a Prometheus, [`aetos::AetosClient`] one that
+//! stands behind Keystone's tokens. Format of answers: <https://prometheus.io/docs/prometheus/latest/querying/api/>.
 
+pub mod aetos;
 pub mod client;
 pub mod promql;
 
@@ -16,9 +17,11 @@ use tracing::debug;
 
 use crate::{
     http::{self, retry::Retryable},
+    keystone::KeystoneError,
     time::isoformat,
 };
 
+pub use aetos::AetosClient;
 pub use client::PrometheusClient;
 
 /// Why Prometheus gave no usable answer.
@@ -65,6 +68,21 @@ pub enum PrometheusError {
         /// Its message.
         message: String,
     },
+    /// Whoever stands before Prometheus refuses the request.
+    #[error("{url} refuses the request (HTTP status {status}): {reason}; {hint}")]
+    Refused {
+        /// Base URL, without credentials.
+        url: String,
+        /// HTTP status code.
+        status: u16,
+        /// What it says.
+        reason: String,
+        /// What to do.
+        hint: String,
+    },
+    /// There is no token to ask with, or no service to ask.
+    #[error(transparent)]
+    Keystone(#[from] KeystoneError),
     /// Prometheus says that its answer is not whole.
     #[error("Prometheus cannot answer the query `{query}` whole: {warning}")]
     Partial {
@@ -92,7 +110,8 @@ impl Retryable for PrometheusError {
             Self::Query { kind, .. } => {
                 matches!(kind.as_str(), "timeout" | "canceled" | "unavailable" | "internal")
             }
-            Self::Format { .. } | Self::TooLarge { .. } => false,
+            Self::Keystone(error) => error.is_retryable(),
+            Self::Format { .. } | Self::TooLarge { .. } | Self::Refused { .. } => false,
         }
     }
 }
@@ -172,6 +191,12 @@ pub trait PrometheusClientBase: Send + Sync {
         let answer = self.get("query", &params).await?;
         parse_instant(self.url(), query, &answer)
     }
+}
+
+fn too_large(params: &[(&str, String)], limit: usize) -> PrometheusError {
+    let query = params.iter().find(|(name, _)| *name == "query");
+    let query = query.map(|(_, query)| query.clone()).unwrap_or_default();
+    PrometheusError::TooLarge { query, limit }
 }
 
 fn parse_instant(url: &str, query: &str, answer: &Answer) -> Result<Vec<Sample>, PrometheusError> {

@@ -14,7 +14,7 @@ pub const OPTIONS: &[Opt] = &[
         "collector",
         Kind::Str,
         "gnocchi",
-        "Collector to use; available: prometheus.",
+        "Collector to use; available: aetos, prometheus.",
     ),
     Opt::new(
         "collect",

@@ -11,7 +11,7 @@ pub const OPTIONS: &[Opt] = &[Opt::new(
     "backend",
     Kind::Str,
     "keystone",
-    "Fetcher to use; available: prometheus.",
+    "Fetcher to use; available: keystone, prometheus, source.",
 )];
 
 /// `[fetcher]`.

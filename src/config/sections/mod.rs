@@ -5,12 +5,19 @@
 
 pub mod api;
 pub mod collect;
+pub mod collector_aetos;
 pub mod collector_prometheus;
 pub mod database;
 pub mod default;
 pub mod fetcher;
+pub mod fetcher_keystone;
 pub mod fetcher_prometheus;
+pub mod fetcher_source;
+pub mod http;
+pub mod keystone_auth;
+pub mod keystone_authtoken;
 pub mod orchestrator;
+pub mod oslo_policy;
 pub mod ratekitty;
 pub mod storage;
 pub mod storage_loki;

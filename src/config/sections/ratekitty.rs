@@ -12,6 +12,8 @@ use crate::{
     time::seconds as seconds_of,
 };
 
+const OTHERS: Kind = Kind::Choice { words: &["refuse", "keep"], ignore_case: false };
+
 /// Options of the section.
 pub const OPTIONS: &[Opt] = &[
     Opt::new(
@@ -70,6 +72,27 @@ pub const OPTIONS: &[Opt] = &[
         "512",
         "Most memory of one worker that runs scripts, in MiB.",
     ),
+    Opt::new(
+        "ratekitty",
+        "api_max_connections",
+        at_least(1),
+        "1000",
+        "Most connections to the API at a time; more wait.",
+    ),
+    Opt::new(
+        "ratekitty",
+        "api_client_timeout",
+        UP_TO_A_YEAR,
+        "30",
+        "Longest wait for a client's request head, and for each part of its body, in seconds.",
+    ),
+    Opt::new(
+        "ratekitty",
+        "other_collectors",
+        OTHERS,
+        "refuse",
+        "What happens to a period that another collector has rated: refuse (to bill it twice), or keep (both are billed).",
+    ),
     Opt::unset(
         "ratekitty",
         "program",
@@ -106,6 +129,12 @@ pub struct Ratekitty {
     pub pyscripts_timeout: Duration,
     /// Most memory of one worker, in bytes.
     pub pyscripts_memory: u64,
+    /// Connections to the API at a time.
+    pub api_max_connections: usize,
+    /// Longest wait for a client.
+    pub api_client_timeout: Duration,
+    /// Whether periods may be rated that another collector has rated, too.
+    pub beside_other_collectors: bool,
     /// This program, for workers; `None`: the running one.
     pub program: Option<PathBuf>,
 }
@@ -141,6 +170,10 @@ impl Ratekitty {
             })?,
             pyscripts_timeout: seconds("pyscripts_timeout")?,
             pyscripts_memory: reader.required_int::<u64>(group, "pyscripts_memory")? << 20,
+            api_max_connections: reader.required_int(group, "api_max_connections")?,
+            api_client_timeout: seconds("api_client_timeout")?,
+            beside_other_collectors: reader.text(group, "other_collectors")?.as_deref()
+                == Some("keep"),
             program: reader.filled(group, "program")?.map(PathBuf::from),
         })
     }
