@@ -1,0 +1,200 @@
+//! One operation of the API: a method on a path.
+
+use serde_json::{Map, Value, json};
+
+use super::schema;
+use crate::api::{body, query, v1::wsme};
+
+/// What is said of a method on a path.
+#[derive(Debug, Clone)]
+pub struct Operation {
+    method: &'static str,
+    path: String,
+    summary: &'static str,
+    parameters: Vec<Value>,
+    body: Option<Value>,
+    answers: Vec<(u16, &'static str, Option<Value>)>,
+}
+
+impl Operation {
+    /// An operation on a path, whose variable parts stand in braces.
+    pub fn new(method: &'static str, path: &str, summary: &'static str) -> Self {
+        let variable = |part: &str| part.strip_prefix('{')?.strip_suffix('}').map(str::to_owned);
+        let parameters = path.split('/').filter_map(variable).map(|name| {
+            json!({
+                "name": name,
+                "in": "path",
+                "required": true,
+                "schema": {"type": "string", "minLength": 1},
+            })
+        });
+        Self {
+            method,
+            path: path.to_owned(),
+            summary,
+            parameters: parameters.collect(),
+            body: None,
+            answers: Vec::new(),
+        }
+    }
+
+    /// Its method, in small letters.
+    pub fn method(&self) -> &'static str {
+        self.method
+    }
+
+    /// Its path.
+    pub fn path(&self) -> String {
+        self.path.clone()
+    }
+
+    /// With arguments of version 2.
+    #[must_use]
+    pub fn arguments(mut self, specs: &[query::Spec]) -> Self {
+        for (name, kind) in specs {
+            let (schema, is_list) = schema::of_argument(*kind);
+            let mut parameter = json!({"name": name, "in": "query", "schema": schema});
+            if is_list {
+                parameter["style"] = json!("form");
+                parameter["explode"] = json!(false);
+            }
+            self.parameters.push(parameter);
+        }
+        self
+    }
+
+    /// With an argument that is one of these words.
+    #[must_use]
+    pub fn choice(mut self, name: &str, words: &[&str]) -> Self {
+        for parameter in &mut self.parameters {
+            if parameter["name"] == name {
+                parameter["schema"] = schema::one_of(words);
+            }
+        }
+        self
+    }
+
+    /// With arguments of version 1; those that the path has are not said again.
+    #[must_use]
+    pub fn attributes(mut self, attributes: &[wsme::Attribute]) -> Self {
+        for (name, kind, needed) in attributes {
+            if !self.path.contains(&format!("{{{name}}}")) {
+                self.parameters.push(json!({
+                    "name": name,
+                    "in": "query",
+                    "required": needed,
+                    "schema": schema::of_attribute(*kind),
+                }));
+            }
+        }
+        self
+    }
+
+    /// With a body of version 2.
+    #[must_use]
+    pub fn body(self, specs: &[body::Spec]) -> Self {
+        self.body_like(schema::of_body(specs))
+    }
+
+    /// With a body of version 1.
+    #[must_use]
+    pub fn object(self, attributes: &[wsme::Attribute]) -> Self {
+        self.body_like(schema::of_object(attributes))
+    }
+
+    /// With a body like this.
+    #[must_use]
+    pub fn body_like(mut self, schema: Value) -> Self {
+        self.body = Some(schema);
+        self
+    }
+
+    /// It answers this, in JSON.
+    #[must_use]
+    pub fn answers(mut self, status: u16, meaning: &'static str, schema: Value) -> Self {
+        self.answers.push((status, meaning, Some(schema)));
+        self
+    }
+
+    /// It answers this, without a body.
+    #[must_use]
+    pub fn ends(mut self, status: u16, meaning: &'static str) -> Self {
+        self.answers.push((status, meaning, None));
+        self
+    }
+
+    /// It may find nothing.
+    #[must_use]
+    pub fn may_miss(self) -> Self {
+        let error = self.error();
+        self.answers(404, "There is nothing that fits.", error)
+    }
+
+    /// It may be in the way of what there is.
+    #[must_use]
+    pub fn may_clash(self) -> Self {
+        let error = self.error();
+        self.answers(409, "There is something of this kind already.", error)
+    }
+
+    fn error(&self) -> Value {
+        schema::reference(if self.path.starts_with("/v1") { "Fault" } else { "Message" })
+    }
+
+    /// The operation as OpenAPI has it.
+    pub fn describe(&self) -> Value {
+        let mut answers = self.answers.clone();
+        let mut refuses = |status: u16, meaning: &'static str| {
+            if answers.iter().all(|(known, ..)| *known != status) {
+                answers.push((status, meaning, Some(self.error())));
+            }
+        };
+        if self.path.starts_with("/v") {
+            refuses(400, "The request is not as it should be.");
+            refuses(503, "A database is away. `Retry-After` says when to try again.");
+        }
+        if self.body.is_some() {
+            refuses(413, "The body is too large.");
+            refuses(415, "The body is of another type than JSON.");
+        }
+        let answers: Map<String, Value> = answers
+            .into_iter()
+            .map(|(status, meaning, schema)| {
+                let mut answer = json!({"description": meaning});
+                if let Some(schema) = schema {
+                    answer["content"] = json!({"application/json": {"schema": schema}});
+                }
+                (status.to_string(), answer)
+            })
+            .collect();
+        let mut described = json!({
+            "summary": self.summary,
+            "operationId": self.id(),
+            "tags": [self.tag()],
+            "parameters": self.parameters,
+            "responses": answers,
+        });
+        if let Some(schema) = &self.body {
+            let content = json!({"application/json": {"schema": schema}});
+            described["requestBody"] = json!({"required": true, "content": content});
+        }
+        described
+    }
+
+    /// A name made of method and path: `get_v2_scope`.
+    fn id(&self) -> String {
+        let words = self.path.split(|c: char| !c.is_ascii_alphanumeric());
+        let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+        [&[self.method], words.as_slice()].concat().join("_")
+    }
+
+    /// The part of the API: `v1 hashmap`.
+    fn tag(&self) -> String {
+        let words: Vec<&str> = self.path.split('/').filter(|word| !word.is_empty()).collect();
+        match words.as_slice() {
+            [version, "rating", "module_config", module, ..] => format!("{version} {module}"),
+            [version @ ("v1" | "v2"), part, ..] => format!("{version} {part}"),
+            _ => "about".to_owned(),
+        }
+    }
+}
