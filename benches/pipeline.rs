@@ -30,6 +30,7 @@ use ratekitty::{
     dataframe::{DataFrame, DataPoint, Labels},
     decimal::Decimal,
     fetcher::{FetchError, Fetcher},
+    keystone::Sessions,
     lock::Coordinator,
     processor::{Pipeline, Progress},
     rating::{
@@ -199,9 +200,13 @@ async fn catch_up(days: usize, runs: usize) {
         let now = seconds(START + days as i64 * 86_400 + 3_600);
         prices().import(&setup.database, now.naive_utc(), false).await.unwrap();
         let metrics = metrics_yml::parse(METRICS, "metrics.yml", "project_id").unwrap();
-        let stages: (Arc<dyn Fetcher>, _, _) =
-            (Arc::new(Projects), collector::build(&setup.config).unwrap(), setup.storage.clone());
-        let clock = Arc::new(ManualClock::new(now));
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(now));
+        let sessions = Sessions::new(clock.clone());
+        let stages: (Arc<dyn Fetcher>, _, _) = (
+            Arc::new(Projects),
+            collector::build(&setup.config, &sessions).unwrap(),
+            setup.storage.clone(),
+        );
         let url = setup.config.orchestrator.coordination_url.expose_secret();
         let locks = Coordinator::new(url).unwrap();
         let pipeline =

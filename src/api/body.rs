@@ -1,9 +1,13 @@
-//! JSON bodies of v2 requests: read, checked and told wrong as the reference
-//! does.
+//! Bodies of requests; JSON bodies of v2: read, checked and told wrong as the
+//! reference does.
 
 use std::str::FromStr;
 
-use axum::http::{HeaderMap, header};
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, Request},
+    http::{HeaderMap, StatusCode, header},
+};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
@@ -13,6 +17,34 @@ use crate::{
     decimal::Decimal,
     text::{python_repr, without_digit_separators},
 };
+
+/// Largest body of all, in bytes: one with dataframes. Others may have axum's 2 MB.
+pub(super) const LARGEST: usize = 64 << 20;
+
+/// A body, as it came.
+pub(super) struct Whole(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Whole {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        // Who says beforehand that it is larger need not send it.
+        let length = request.headers().get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        if length.is_some_and(|length| length > LARGEST) {
+            return Err(ApiError::TooLarge);
+        }
+        match Bytes::from_request(request, state).await {
+            Ok(bytes) => Ok(Self(bytes)),
+            Err(problem) if problem.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                Err(ApiError::TooLarge)
+            }
+            Err(_) => Err(ApiError::BadRequest(
+                "The body of the request did not come whole, or not in time.".to_owned(),
+            )),
+        }
+    }
+}
 
 /// Reads a body.
 ///

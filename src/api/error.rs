@@ -5,9 +5,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::json;
-use tracing::error;
+use tracing::{error, info};
 
+use super::access::Forbidden;
 use crate::{state::StateError, storage::StorageError};
+
+/// What a client is told whose text the database has no place for: on MariaDB one
+/// with characters of four bytes, on PostgreSQL one with a NUL.
+const REFUSED_TEXT: &str =
+    "A text is longer than the database keeps, or has a character that it has not.";
 
 /// Why a request has no proper answer.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +21,9 @@ pub enum ApiError {
     /// The client's mistake, told to it.
     #[error("{0}")]
     BadRequest(String),
+    /// The policy does not allow it.
+    #[error("You are not authorized to perform this action")]
+    Forbidden(Forbidden),
     /// There is nothing that fits.
     #[error("{0}")]
     NotFound(String),
@@ -23,12 +32,21 @@ pub enum ApiError {
         "Did not attempt to load JSON data because the request Content-Type was not 'application/json'."
     )]
     NotJson,
+    /// A body that is larger than it may be.
+    #[error("The body of the request is too large.")]
+    TooLarge,
     /// Dataframes cannot be read.
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// The state database cannot be read.
     #[error(transparent)]
     State(#[from] StateError),
+}
+
+impl From<Forbidden> for ApiError {
+    fn from(forbidden: Forbidden) -> Self {
+        Self::Forbidden(forbidden)
+    }
 }
 
 impl ApiError {
@@ -41,22 +59,36 @@ impl ApiError {
         }
     }
 
+    /// Whether it is about a text that no column can hold, nor be compared with.
+    fn is_refused_text(&self) -> bool {
+        matches!(
+            self,
+            Self::State(error) | Self::Storage(StorageError::State(error))
+                if error.is_refused_value()
+        )
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            problem if problem.is_refused_text() => StatusCode::BAD_REQUEST,
             // What a client pushes may be too old, or in the future.
             Self::Storage(error) if error.is_refused() => StatusCode::BAD_REQUEST,
             Self::Storage(StorageError::GroupbyTime(_) | StorageError::LongLine { .. }) => {
                 StatusCode::BAD_REQUEST
             }
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             // A peer is away or behind; the same request may succeed later.
             Self::Storage(
                 StorageError::State(_)
                 | StorageError::Loki(_)
                 | StorageError::NotShown { .. }
                 | StorageError::Changed
+                | StorageError::Crossing { .. }
+                | StorageError::OtherCollector { .. }
                 | StorageError::Overtaken(_),
             )
             | Self::State(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -77,6 +109,10 @@ impl ApiError {
     /// The status, and what the client is told.
     pub(super) fn told(&self) -> (StatusCode, String) {
         let status = self.status();
+        if self.is_refused_text() {
+            info!(error = %self, "The database has no such text: {self}");
+            return (status, REFUSED_TEXT.to_owned());
+        }
         if !status.is_server_error() {
             return (status, self.to_string());
         }

@@ -1,48 +1,58 @@
 //! The REST API, beside the pipeline: reads storage and state.
 //!
 //! ```text
-//! normal path → request id → route → method → handler → v1 or v2 error body
+//! normal path → CORS → proxy headers → request id → caller → route → method → handler
 //! ```
 //!
 //! Answers are the reference's (CloudKitty 25.0.0), recorded in
 //! `tests/fixtures/parity/api_*`; where ours differ on purpose,
 //! `docs/COMPATIBILITY.md` says so.
 
+mod accept;
+mod access;
 mod body;
+mod cors;
 mod dates;
 mod error;
+mod front;
+mod healthcheck;
+pub mod openapi;
 mod query;
 mod root;
+mod serve;
 mod stream;
 mod v1;
 mod v2;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
-    http::{HeaderValue, Method, StatusCode, Uri, header},
+    http::{HeaderValue, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{Html, IntoResponse, Response},
     routing::{MethodRouter, any, get},
 };
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tower::{Layer, util::MapRequestLayer};
-use tracing::{Instrument, info, info_span, warn};
+use tower_http::timeout::RequestBodyTimeoutLayer;
+use tracing::{Instrument, debug, info_span};
 use uuid::Uuid;
 
 use crate::{
-    config::{Config, sections::default::AuthStrategy},
+    config::sections::http::Http,
     rating::Rater,
     state::{Database, scopes::ScopeKeys},
     storage::Storage,
     time::Clock,
 };
 
-/// Largest body with dataframes, in bytes. Other bodies may have axum's 2 MB.
-const LARGEST_PUSH: usize = 64 << 20;
+pub use access::{Access, AccessError, CredentialsError};
+pub use healthcheck::Ends;
+pub use serve::{Limits, serve};
 
 /// Header that names a request, in answers and in the log.
 const REQUEST_ID: &str = "x-openstack-request-id";
@@ -66,6 +76,10 @@ pub struct AppState {
     pub period: u32,
     /// The metrics file.
     pub metrics_conf: PathBuf,
+    /// How users are known, and what they may do.
+    pub access: Arc<Access>,
+    /// What stands between clients and the API.
+    pub http: Http,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -73,11 +87,6 @@ pub struct AppState {
 /// Why the API does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Users cannot be told apart yet.
-    #[error(
-        "[DEFAULT] auth_strategy = keystone is not available yet; to serve everyone as admin, on a network where only admins are, set auth_strategy = noauth"
-    )]
-    Keystone,
     /// The address is taken, or not ours.
     #[error("cannot listen on {address}: {source}; check [api] port and --port")]
     Listen {
@@ -86,24 +95,10 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The server broke.
-    #[error("the API server failed: {0}")]
-    Serve(#[source] std::io::Error),
 }
 
-/// Refuses a configuration under which the API cannot serve safely.
-///
-/// # Errors
-/// An authentication strategy that is not there.
-pub fn check(config: &Config) -> Result<(), StartError> {
-    match config.default.auth_strategy {
-        AuthStrategy::Noauth => Ok(()),
-        AuthStrategy::Keystone => Err(StartError::Keystone),
-    }
-}
-
-/// All routes.
-pub fn router(state: AppState) -> Router {
+/// All routes; each part of a request's body must come within `patience`.
+pub fn router(state: AppState, patience: Duration) -> Router {
     let routes = Router::new()
         .route("/v2/summary", methods(get(v2::summary::get), "GET, HEAD, OPTIONS"))
         .route(
@@ -112,7 +107,7 @@ pub fn router(state: AppState) -> Router {
                 get(v2::dataframes::get).post(v2::dataframes::post),
                 "GET, HEAD, OPTIONS, POST",
             )
-            .layer(DefaultBodyLimit::max(LARGEST_PUSH)),
+            .layer(DefaultBodyLimit::max(body::LARGEST)),
         )
         .route(
             "/v2/scope",
@@ -141,48 +136,24 @@ pub fn router(state: AppState) -> Router {
             methods(get(v2::modules::get).put(v2::modules::put), "GET, HEAD, OPTIONS, PUT"),
         )
         .route("/", methods(get(root::versions), "GET, HEAD, OPTIONS"))
+        .route("/openapi.json", methods(get(openapi::get), "GET, HEAD, OPTIONS"))
+        .route("/docs", methods(get(openapi::page), "GET, HEAD, OPTIONS"))
+        .route("/docs/docs.js", methods(get(openapi::script), "GET, HEAD, OPTIONS"))
+        .route("/docs/docs.css", methods(get(openapi::style), "GET, HEAD, OPTIONS"))
         .merge(v1::routes())
         .fallback(not_found)
-        .layer(middleware::from_fn(with_request_id));
+        .layer(RequestBodyTimeoutLayer::new(patience))
+        .layer(middleware::from_fn_with_state(state.access.clone(), access::authenticate))
+        .layer(middleware::from_fn(with_request_id))
+        .layer(middleware::from_fn_with_state(state.http.proxy_headers, front::note))
+        .layer(middleware::from_fn_with_state(Arc::new(state.http.cors.clone()), cors::answer));
+    let check = Arc::new(state.http.healthcheck.clone());
     Router::new()
-        .route("/healthcheck", any(root::healthcheck))
-        .route("/healthcheck/{*rest}", any(root::healthcheck))
-        .route("/healthcheck/", any(root::healthcheck))
+        .route("/healthcheck", any(healthcheck::answer))
+        .route("/healthcheck/{*rest}", any(healthcheck::answer))
+        .route("/healthcheck/", any(healthcheck::answer))
+        .with_state(check)
         .fallback_service(routes.with_state(state))
-}
-
-/// Serves until told to stop; running requests are then finished within `grace`.
-///
-/// # Errors
-/// An address that cannot be used.
-pub async fn serve(
-    host: &str,
-    port: u16,
-    state: AppState,
-    stop: CancellationToken,
-    grace: Duration,
-) -> Result<(), StartError> {
-    let address =
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    let listener = TcpListener::bind(&address)
-        .await
-        .map_err(|source| StartError::Listen { address: address.clone(), source })?;
-    let local = listener.local_addr().map_or(address, |local| local.to_string());
-    info!("The API listens on http://{local}");
-    let service = MapRequestLayer::new(normalize_path).layer(router(state));
-    let server = axum::serve(listener, tower::make::Shared::new(service))
-        .with_graceful_shutdown(stop.clone().cancelled_owned());
-    let deadline = async {
-        stop.cancelled().await;
-        tokio::time::sleep(grace).await;
-    };
-    tokio::select! {
-        served = server.into_future() => served.map_err(StartError::Serve),
-        () = deadline => {
-            warn!("Some clients took longer than [ratekitty] shutdown_grace and are cut off");
-            Ok(())
-        }
-    }
 }
 
 /// Adds what every route answers: its methods to OPTIONS, 405 to other ones.
@@ -200,18 +171,20 @@ fn methods(router: MethodRouter<AppState>, allow: &'static str) -> MethodRouter<
         })
 }
 
-async fn not_found(method: Method) -> Response {
-    match method {
-        Method::OPTIONS => StatusCode::OK.into_response(),
-        _ => (StatusCode::NOT_FOUND, Html(NOT_FOUND)).into_response(),
-    }
+async fn not_found() -> Response {
+    (StatusCode::NOT_FOUND, Html(NOT_FOUND)).into_response()
 }
 
 /// Names the request, in its answer and in every log line about it.
 async fn with_request_id(request: Request, next: Next) -> Response {
     let id = format!("req-{}", Uuid::new_v4());
     let span = info_span!("request", id = %id);
-    let mut response = next.run(request).instrument(span).await;
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let begin = Instant::now();
+    let mut response = next.run(request).instrument(span.clone()).await;
+    span.in_scope(|| {
+        debug!("{method} {path}: {} in {:?}", response.status().as_u16(), begin.elapsed());
+    });
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }

@@ -35,17 +35,6 @@ pub(super) enum Kind {
 /// An argument that an endpoint takes.
 pub(super) type Spec = (&'static str, Kind);
 
-/// The names of a query's arguments, each once, in order of first appearance.
-pub(super) fn names(query: Option<&str>) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for (name, _) in pairs(query) {
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    names
-}
-
 /// The arguments of a query as they come, decoded.
 pub(super) fn pairs(query: Option<&str>) -> impl Iterator<Item = (String, String)> {
     let parts = query.unwrap_or_default().split('&').filter(|part| !part.is_empty());

@@ -26,14 +26,22 @@ impl Arguments {
     }
 }
 
+/// What clients are held to.
+fn limits(config: &Config) -> api::Limits {
+    api::Limits {
+        connections: config.ratekitty.api_max_connections,
+        patience: config.ratekitty.api_client_timeout,
+        grace: config.ratekitty.shutdown_grace,
+    }
+}
+
 /// Runs the API.
 pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
-    api::check(config)?;
     let database = wiring::database(config).await?;
     let state = wiring::app_state(config, &database)?;
     let (host, port) = arguments.address(config);
     let stop = shutdown::on_signal();
-    api::serve(&host, port, state, stop, config.ratekitty.shutdown_grace).await?;
+    api::serve(&host, port, state, stop, limits(config)).await?;
     info!("The API stopped");
     Ok(ExitCode::SUCCESS)
 }
@@ -43,17 +51,16 @@ pub(super) async fn run_with_processor(
     config: &Config,
     arguments: Arguments,
 ) -> anyhow::Result<ExitCode> {
-    api::check(config)?;
     let database = wiring::database(config).await?;
     let state = wiring::app_state(config, &database)?;
     let pipeline = Arc::new(wiring::pipeline(config, &database)?);
     wiring::prepare(&pipeline).await?;
     let (host, port) = arguments.address(config);
     let stop = shutdown::on_signal();
-    let grace = config.ratekitty.shutdown_grace;
+    let limits = limits(config);
     let stop_api = stop.clone();
     let serving = tokio::spawn(async move {
-        let served = api::serve(&host, port, state, stop_api.clone(), grace).await;
+        let served = api::serve(&host, port, state, stop_api.clone(), limits).await;
         stop_api.cancel();
         served
     });

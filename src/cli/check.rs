@@ -2,10 +2,11 @@
 
 use std::{fmt::Display, process::ExitCode};
 
-use super::{answer, wiring};
+use super::{answer, policy, wiring};
 use crate::{
-    api, collector,
-    config::{Config, metrics_yml},
+    api::Access,
+    collector,
+    config::{Config, metrics_yml, sections::default::AuthStrategy},
     fetcher,
     processor::Skip,
     rating::{
@@ -125,20 +126,42 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     };
     report.line("locks", locks, |place| format!("can be taken at {place}"))?;
 
-    let fetcher = report.line("fetcher", fetcher::build(config), |f| f.name().to_owned())?;
+    let sessions = wiring::sessions();
+    let fetcher =
+        report.line("fetcher", fetcher::build(config, &sessions), |f| f.name().to_owned())?;
     if let Some(fetcher) = fetcher {
         report
             .line("scopes", fetcher.scopes().await, |scopes| format!("{} found", scopes.len()))?;
     }
-    let collector = collector::build(config);
+    let collector = collector::build(config, &sessions);
     let collector = report.line("collector", collector, |collector| collector.name().to_owned())?;
     if let Some(collector) = collector {
         report.line("usage", collector.probe().await, |()| {
             "the collector's peer answers".to_owned()
         })?;
     }
-    report.line("API", api::check(config), |()| {
-        format!("would listen on {} port {}", config.api.host, config.api.port)
-    })?;
+    let strategy = config.default.auth_strategy;
+    if strategy == AuthStrategy::Keystone {
+        let policy = policy::load(config);
+        if let Some(policy) =
+            report.line("policy", policy, |policy| format!("{} rules", policy.rules().count()))?
+        {
+            for warning in policy.warnings() {
+                answer(format_args!("note  policy: {warning}"))?;
+            }
+        }
+    }
+    let access = Access::new(config, &super::search_path(), &wiring::clock());
+    if let Some(access) = report.line("users", access, |_| match strategy {
+        AuthStrategy::Noauth => "everyone who reaches the API is admin".to_owned(),
+        AuthStrategy::Keystone => "by Keystone tokens".to_owned(),
+    })? && strategy == AuthStrategy::Keystone
+    {
+        report.line("tokens", access.probe().await, |()| "Keystone validates them".to_owned())?;
+    }
+    answer(format_args!(
+        "ok    API: would listen on {} port {}",
+        config.api.host, config.api.port
+    ))?;
     Ok(if report.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

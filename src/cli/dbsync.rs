@@ -8,9 +8,11 @@ use super::{answer, wiring};
 use crate::{
     config::Config,
     state::{
-        Database, periods,
+        Database, StateError, periods,
         schema::{self, MODULES, Module, Upgrade},
+        scopes::{self, ScopeChange, ScopeFilter},
     },
+    time::{Clock, RealClock},
 };
 
 /// Arguments of the command.
@@ -63,6 +65,15 @@ enum Command {
     /// Every scope goes on where its last period ended. All processors must be
     /// stopped, and must have the new period when they start again.
     SetPeriod,
+    /// Let the collector of the configuration go on in place of another one
+    ///
+    /// Every scope of that collector becomes the configured fetcher's and collector's,
+    /// with what is rated of it. All processors must be stopped.
+    TakeOver {
+        /// Collector until now
+        #[arg(long, value_name = "COLLECTOR")]
+        from: String,
+    },
 }
 
 fn module_parser() -> impl clap::builder::TypedValueParser<Value = Module> {
@@ -135,18 +146,61 @@ pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result
             "new revisions of the tables are made by CloudKitty's developers with its own cloudkitty-dbsync"
         ),
         Command::SetPeriod => set_period(config).await?,
+        Command::TakeOver { from } => take_over(config, &from).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn set_period(config: &Config) -> anyhow::Result<()> {
     let database = wiring::database(config).await?;
-    let keys = wiring::scope_keys(config)?;
+    let keys = wiring::scope_keys(config);
     let (before, scopes) = periods::set(&database, &keys, config.collect.period).await?;
     let before = before.map_or("no length".to_owned(), |seconds| format!("{seconds} s"));
     answer(format_args!(
         "Periods of fetcher {}, collector {} and scope key {} had {before} and will have {} s; {scopes} scopes were moved to go on where they ended.",
         keys.fetcher, keys.collector, keys.scope_key, config.collect.period
+    ))
+}
+
+async fn take_over(config: &Config, from: &str) -> anyhow::Result<()> {
+    let database = wiring::database(config).await?;
+    let keys = wiring::scope_keys(config);
+    let (mut taken, mut left) = (0, 0);
+    let filter = ScopeFilter { collectors: vec![from.to_owned()], ..ScopeFilter::default() };
+    for scope in scopes::list(&database, &filter, 0, u64::MAX).await? {
+        if scope.has(&keys) {
+            continue;
+        }
+        let known = scopes::keys_of(&scope);
+        if let Some(known) = known
+            && let Some(seconds) = periods::known(&database, &known).await?
+            && seconds != i64::from(config.collect.period)
+        {
+            anyhow::bail!(
+                "periods of collector {from} have {seconds} s, and [collect] period is {} s: set it to \
+                 {seconds}, take over, and then change it as docs/databases-and-locks.md says",
+                config.collect.period
+            );
+        }
+        let change = ScopeChange {
+            fetcher: Some(keys.fetcher.clone()),
+            collector: Some(keys.collector.clone()),
+            ..ScopeChange::default()
+        };
+        match scopes::change(&database, scope.id, &change, RealClock.now()).await {
+            Ok(_) => taken += 1,
+            Err(StateError::Moved(name)) => {
+                left += 1;
+                answer(format_args!(
+                    "Scope {name} is there with the new keys already, and is left."
+                ))?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    answer(format_args!(
+        "{taken} scopes of collector {from} are now of fetcher {}, collector {}; {left} were left.",
+        keys.fetcher, keys.collector
     ))
 }
 

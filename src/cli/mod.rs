@@ -7,8 +7,10 @@
 mod api;
 mod check;
 mod dbsync;
+mod policy;
 mod processor;
 mod rules;
+mod sample_config;
 mod status;
 mod summary;
 mod wiring;
@@ -128,8 +130,12 @@ enum Command {
     Status(status::Arguments),
     /// Check the configuration and reach every peer
     Check,
+    /// Print the rules of who may do what, or ask them
+    Policy(policy::Arguments),
     /// Export or import the price list
     Rules(rules::Arguments),
+    /// Print a configuration file with every option and its meaning
+    SampleConfig,
     /// Print a table of costs
     Summary(summary::Arguments),
     /// Become a worker of the pyscripts module: `processor` starts it
@@ -146,10 +152,12 @@ impl Command {
     /// The reference's name of the program, by which default files are found.
     fn program(&self) -> &'static str {
         match self {
-            Self::Processor(_) | Self::All(_) | Self::Check | Self::PyscriptsWorker { .. } => {
-                "cloudkitty-processor"
-            }
-            Self::Api(_) | Self::Summary(_) => "cloudkitty-api",
+            Self::Processor(_)
+            | Self::All(_)
+            | Self::Check
+            | Self::SampleConfig
+            | Self::PyscriptsWorker { .. } => "cloudkitty-processor",
+            Self::Api(_) | Self::Summary(_) | Self::Policy(_) => "cloudkitty-api",
             Self::Dbsync(_) | Self::Rules(_) => "cloudkitty-dbsync",
             Self::StorageInit => "cloudkitty-storage-init",
             Self::Status(_) => "cloudkitty-status",
@@ -165,7 +173,9 @@ impl Command {
             | Self::StorageInit
             | Self::Status(_)
             | Self::Check
+            | Self::Policy(_)
             | Self::Rules(_)
+            | Self::SampleConfig
             | Self::Summary(_)
             | Self::PyscriptsWorker { .. } => true,
         }
@@ -195,6 +205,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Exit
         });
         anyhow::bail!("no worker for Python scripts: {problem}");
     }
+    if matches!(cli.command, Command::SampleConfig) {
+        return sample_config::run();
+    }
     let config = load(&cli, &places(&matches))?;
     start_log(&cli, &config)?;
     // `check` has them in its answer.
@@ -211,9 +224,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Exit
             Command::StorageInit => dbsync::storage_init(&config).await,
             Command::Status(arguments) => status::run(&config, &arguments).await,
             Command::Check => check::run(&config).await,
+            Command::Policy(arguments) => policy::run(&config, arguments).await,
             Command::Rules(arguments) => rules::run(&config, arguments).await,
             Command::Summary(arguments) => summary::run(&config, arguments).await,
-            Command::PyscriptsWorker { .. } => Ok(ExitCode::FAILURE),
+            Command::SampleConfig | Command::PyscriptsWorker { .. } => Ok(ExitCode::FAILURE),
         }
     })
 }
@@ -248,9 +262,13 @@ fn places(matches: &ArgMatches) -> Vec<Place> {
     places.into_iter().map(|(_, place)| place).collect()
 }
 
+/// Folders in which files of the configuration are looked for.
+fn search_path() -> Vec<PathBuf> {
+    default_search_path(std::env::var_os("HOME").map(PathBuf::from))
+}
+
 fn load(cli: &Cli, given: &[Place]) -> anyhow::Result<Config> {
-    let home = std::env::var_os("HOME").map(PathBuf::from);
-    let places = find_places(cli.command.program(), &default_search_path(home), given);
+    let places = find_places(cli.command.program(), &search_path(), given);
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let mut sources = Sources::read(&places)?.with_environment(variables);

@@ -7,10 +7,11 @@ use secrecy::ExposeSecret;
 use tracing::{info, warn};
 
 use crate::{
-    api::AppState,
+    api::{Access, AppState},
     collector,
     config::{Config, metrics_yml},
     fetcher,
+    keystone::Sessions,
     lock::Coordinator,
     processor::Pipeline,
     rating::Rater,
@@ -45,17 +46,22 @@ pub(super) async fn database(config: &Config) -> anyhow::Result<Database> {
 }
 
 /// What tells the scopes of this configuration from others.
-pub(super) fn scope_keys(config: &Config) -> anyhow::Result<ScopeKeys> {
-    Ok(ScopeKeys {
+pub(super) fn scope_keys(config: &Config) -> ScopeKeys {
+    ScopeKeys {
         scope_key: config.collect.scope_key.clone(),
-        fetcher: fetcher::build(config)?.name().to_owned(),
-        collector: collector::build(config)?.name().to_owned(),
-    })
+        fetcher: config.fetcher.backend.clone(),
+        collector: config.collect.collector.clone(),
+    }
 }
 
 /// The time of this machine.
 pub(super) fn clock() -> Arc<dyn Clock> {
     Arc::new(RealClock)
+}
+
+/// Logins at Keystone, none yet.
+pub(super) fn sessions() -> Sessions {
+    Sessions::new(clock())
 }
 
 /// The place of the locks.
@@ -79,9 +85,10 @@ pub(super) fn pipeline(config: &Config, database: &Database) -> anyhow::Result<P
         warn!("{}: {warning}", config.collect.metrics_conf.display());
     }
     let locks = locks(config)?;
-    let fetcher = fetcher::build(config)?;
-    let collector = collector::build(config)?;
     let clock = clock();
+    let sessions = sessions();
+    let fetcher = fetcher::build(config, &sessions)?;
+    let collector = collector::build(config, &sessions)?;
     let storage = storage::build(config, database, &clock)?;
     let pipeline = Pipeline::new(
         config,
@@ -96,18 +103,16 @@ pub(super) fn pipeline(config: &Config, database: &Database) -> anyhow::Result<P
 /// What the API needs, over a database.
 pub(super) fn app_state(config: &Config, database: &Database) -> anyhow::Result<AppState> {
     let clock = clock();
+    let access = Access::new(config, &super::search_path(), &clock)?;
     Ok(AppState {
         storage: storage::build(config, database, &clock)?,
         database: database.clone(),
-        // An API needs no fetcher: its name tells scopes apart, and no more.
-        keys: ScopeKeys {
-            scope_key: config.collect.scope_key.clone(),
-            fetcher: config.fetcher.backend.clone(),
-            collector: config.collect.collector.clone(),
-        },
+        keys: scope_keys(config),
         rater: Arc::new(Rater::new(config, database.clone())),
         period: config.collect.period,
         metrics_conf: config.collect.metrics_conf.clone(),
+        access: Arc::new(access),
+        http: config.http.clone(),
         clock,
     })
 }

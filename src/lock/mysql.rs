@@ -53,7 +53,13 @@ pub(super) fn driver(place: &Place) -> Result<SessionLocks<MySql>, String> {
             mode = MySqlSslMode::Required;
         }
     }
-    if let Some(path) = place.option("ssl_ca") {
+    let is_unverified = place
+        .option("ssl_verify_mode")
+        .is_some_and(|mode| matches!(mode, "CERT_NONE" | "none" | "false" | "False" | "0"));
+    if is_unverified && matches!(mode, MySqlSslMode::Preferred) {
+        mode = MySqlSslMode::Required;
+    }
+    if let Some(path) = place.option("ssl_ca").filter(|_| !is_unverified) {
         options = options.ssl_ca(path);
         mode = match place.flag("ssl_check_hostname") {
             Some(false) => MySqlSslMode::VerifyCa,

@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -215,14 +216,6 @@ impl Pipeline {
         &self,
         schedule: &Reprocessing,
     ) -> Result<Option<Period>, PeriodError> {
-        let begin = match schedule.current {
-            Some(current) => self.settings.schedule.after(current),
-            None => schedule.start,
-        };
-        // The end is the begin of the last period, as in the reference.
-        if begin > schedule.end {
-            return Ok(None);
-        }
         let scope_id = &schedule.scope_id;
         let Some(state) = scopes::get(&self.database, scope_id, &self.keys).await? else {
             warn!(
@@ -232,11 +225,37 @@ impl Pipeline {
             );
             return Ok(None);
         };
+        if !reprocessing::means(&self.database, schedule, &state).await? {
+            return Ok(None);
+        }
+        // Periods are where the scope's are: between them they would overlap them.
+        let length = i64::from(self.settings.schedule.period);
+        let aligned = |date: DateTime<Utc>| {
+            date - TimeDelta::seconds(
+                (date - state.last_processed).num_seconds().rem_euclid(length),
+            )
+        };
+        let begin = match schedule.current {
+            Some(current) => {
+                // Behind what is done, which may end between the begins of periods.
+                let done = current + TimeDelta::seconds(length);
+                let begin = aligned(done);
+                if begin < done { begin + TimeDelta::seconds(length) } else { begin }
+            }
+            None => aligned(schedule.start),
+        };
+        // The end is the begin of the last period, as in the reference, or in it.
+        if begin > schedule.end {
+            return Ok(None);
+        }
         if !state.active || begin > state.last_processed {
             debug!("Reprocessing {} of scope `{scope_id}` waits", schedule.id);
             return Ok(None);
         }
-        Ok(Some(Period::starting(begin, self.settings.schedule.period)))
+        let period = Period::starting(begin, self.settings.schedule.period);
+        // What was rated in longer periods is rated again in these, as a whole.
+        let rated = self.storage.crossing(scope_id, &self.keys.writer(), period).await?;
+        Ok(Some(rated.unwrap_or(period)))
     }
 
     async fn reprocess_period(
@@ -248,8 +267,8 @@ impl Pipeline {
     ) -> Result<usize, PeriodError> {
         let frame = self.rated(&schedule.scope_id, period, rater).await?;
         lock.check().await?;
-        let (begin, seconds) = (period.begin, period.seconds());
-        let step = Step::Reprocess { schedule, keys: &self.keys, begin, seconds };
+        let seconds = self.settings.schedule.period.into();
+        let step = Step::Reprocess { schedule, keys: &self.keys, period, seconds };
         self.storage.replace(&schedule.scope_id, &frame, &step).await?;
         Ok(frame.len())
     }

@@ -9,24 +9,25 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::Pipeline;
 use crate::{
     lock::{Coordinator, LockError, LockName},
     state::{
         Database, StateError, Step, resets,
-        scopes::{self, ScopeKeys},
+        scopes::{self, ScopeKeys, ScopeState},
     },
     storage::{Storage, StorageError},
-    time::{isoformat, seconds},
+    time::{Period, isoformat, seconds},
 };
 
 /// Time between two looks at what is to be reset.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Longest wait for a processor that is rating the scope.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// Longest wait for a processor that is rating the scope. What waits longer is
+/// tried again with the next look, so that no scope holds up the others.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An instant after all periods: the year 9999.
 const FOREVER: i64 = 253_000_000_000;
@@ -56,7 +57,8 @@ pub enum ResetError {
 
 /// Resets a scope: the period in which `last` lies stays as its last one, what
 /// comes after is forgotten. `period` is the length of periods in seconds;
-/// `request` is the row that asked for it, if one did.
+/// `request` is the row that asked for it, if one did, and the scope's row that it
+/// means.
 ///
 /// # Errors
 /// [`ResetError`]
@@ -65,21 +67,37 @@ pub async fn reset(
     (scope_id, keys): (&str, &ScopeKeys),
     last: DateTime<Utc>,
     period: u32,
-    request: Option<i64>,
+    request: Option<(i64, i64)>,
 ) -> Result<(), ResetError> {
     let unknown = || ResetError::Unknown(scope_id.to_owned());
     let name = LockName::scope(scope_id, &keys.collector, &keys.fetcher, &keys.scope_key);
     let lock = locks.lock(&name, PATIENCE).await?;
     let mut lock = lock.ok_or_else(|| ResetError::Busy { scope_id: scope_id.to_owned() })?;
     let reset = async {
-        let scope = scopes::get(database, scope_id, keys).await?.ok_or_else(unknown)?;
+        let scope = scopes::get(database, scope_id, keys).await?;
+        // Another row of this name may have come to have our keys.
+        let is_meant = |scope: &ScopeState| request.is_none_or(|(_, row)| row == scope.id);
+        let scope = scope.filter(is_meant).ok_or_else(unknown)?;
         // Periods go on where they were: between others they would overlap them.
-        let off = (last - scope.last_processed).num_seconds().rem_euclid(period.into());
-        let last = last - TimeDelta::seconds(off);
+        let length = TimeDelta::seconds(period.into());
+        let aligned = |date: DateTime<Utc>| {
+            let off = (date - scope.last_processed).num_seconds().rem_euclid(period.into());
+            date - TimeDelta::seconds(off)
+        };
+        let mut last = aligned(last);
+        // Nor may they begin within one that was rated in another length: that goes,
+        // too, and is rated again as a whole.
+        loop {
+            let next = Period { begin: last + length, end: last + length };
+            match storage.crossing(scope_id, &keys.writer(), next).await? {
+                Some(rated) => last = aligned(rated.begin) - length,
+                None => break,
+            }
+        }
         lock.check().await?;
-        let step = Step::Reset { scope: &scope, last, request };
+        let step = Step::Reset { scope: &scope, last, request: request.map(|(id, _)| id) };
         // The period that begins at `last` itself counts as done and stays.
-        let from = last + TimeDelta::seconds(1);
+        let from = last + length;
         storage.delete(scope_id, from, seconds(FOREVER), &step).await?;
         info!(scope.id = scope_id, "Scope `{scope_id}` was reset to {}", isoformat(last));
         if last > scope.last_processed {
@@ -136,7 +154,8 @@ impl Pipeline {
             let place = (&self.database, &*self.storage, &self.locks);
             let period = self.settings.schedule.period;
             let of = (request.scope_id.as_str(), keys);
-            let reset = reset(place, of, request.last, period, Some(request.id));
+            let asked = Some((request.id, request.scope));
+            let reset = reset(place, of, request.last, period, asked);
             let result = tokio::select! {
                 result = reset => result,
                 () = stop.cancelled() => return Ok(count),
@@ -145,6 +164,15 @@ impl Pipeline {
                 Ok(()) => count += 1,
                 // Another processor has done it meanwhile.
                 Err(ResetError::Storage(StorageError::State(StateError::Moved(_)))) => {}
+                Err(ResetError::Busy { scope_id }) => {
+                    debug!("Scope `{scope_id}` is being rated, and is reset after that");
+                }
+                Err(ResetError::Unknown(scope_id)) => {
+                    warn!(
+                        "Scope `{scope_id}` is to be reset, and is not rated here; that is dropped"
+                    );
+                    resets::done(self.database.connection(), request.id).await?;
+                }
                 Err(error) => error!(
                     scope.id = %request.scope_id, error = %error,
                     "Scope `{}` is not reset, and that is tried again: {error}", request.scope_id

@@ -326,6 +326,13 @@ async fn open_file(
     let options: SqlitePoolOptions = pool_options(settings);
     // More readers than cores only wait for each other in SQLite.
     let options = options.max_connections(settings.max_connections.clamp(2, 8));
+    // After a write that failed for want of room, SQLite has rolled back by itself,
+    // and the library still thinks it is in a transaction: what it did next on this
+    // connection would never be committed.
+    let options = options.before_acquire(|connection, _| {
+        let is_clean = !connection.is_in_transaction();
+        Box::pin(async move { Ok(is_clean) })
+    });
     let pool = options.connect_with(file).await.map_err(|error| StateError::Connect {
         place: format!("SQLite file `{}`", path.display()),
         source: connection_error(error),

@@ -29,6 +29,14 @@ async fn find(
     row.to(action)?.map(|row| row.try_get("", "seconds").to(action)).transpose()
 }
 
+/// The length of periods of scopes with these keys in seconds, if it is known.
+///
+/// # Errors
+/// A database that fails.
+pub async fn known(database: &Database, keys: &ScopeKeys) -> Result<Option<i64>, StateError> {
+    find(database.connection(), keys, "").await
+}
+
 fn other_period(keys: &ScopeKeys, known: i64, wanted: i64) -> StateError {
     StateError::OtherPeriod { keys: Box::new(keys.clone()), known, wanted }
 }

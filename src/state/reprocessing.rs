@@ -5,6 +5,10 @@
 //! begin of the last period that was done, null before the first one; a row
 //! whose current time has come to its end is finished, and stays on record. All
 //! dates are in UTC without zone.
+//!
+//! There may be several scopes of one identifier, under different keys. What is
+//! scheduled here has a row for each of them, and `ratekitty_schedules` says which
+//! scope is meant. A row that the reference made means any of them.
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, QueryResult, Value};
@@ -163,13 +167,51 @@ pub async fn schedule_all(
         let rows = transaction.query_all_raw(statement(&transaction, &sql, of_scope)).await;
         for row in rows.to(ACTION)? {
             let known = read_row(&row)?;
-            if known.scope_id == scope.identifier && known.start <= end && start <= known.end {
+            let is_meant = scope_of(&transaction, known.id).await?.is_none_or(|id| id == scope.id);
+            let is_same = known.scope_id == scope.identifier && is_meant;
+            if is_same && known.start <= end && start <= known.end {
                 return Err(ScheduleError::Scheduled(scope, known));
             }
         }
-        insert(&transaction, &scope.identifier, (start, end), reason).await?;
+        let id = insert(&transaction, &scope.identifier, (start, end), reason).await?;
+        // SQLite gives the number of a row that was deleted to a new one.
+        let sql = "DELETE FROM ratekitty_schedules WHERE schedule = ?";
+        let forget = statement(&transaction, sql, [id.into()]);
+        transaction.execute_raw(forget).await.to("schedule reprocessing")?;
+        let sql = "INSERT INTO ratekitty_schedules (schedule, scope) VALUES (?, ?)";
+        let note = statement(&transaction, sql, [id.into(), scope.id.into()]);
+        transaction.execute_raw(note).await.to("schedule reprocessing")?;
     }
     Ok(transaction.commit().await.to("schedule reprocessing")?)
+}
+
+/// The row of the scope that a schedule means, if it means a certain one.
+async fn scope_of(
+    connection: &impl ConnectionTrait,
+    schedule: i64,
+) -> Result<Option<i64>, StateError> {
+    let sql = "SELECT scope FROM ratekitty_schedules WHERE schedule = ?";
+    let row = connection.query_one_raw(statement(connection, sql, [schedule.into()])).await;
+    row.to(ACTION)?.map(|row| row.try_get("", "scope").to(ACTION)).transpose()
+}
+
+/// Whether a schedule means this scope, and not another one of its name.
+///
+/// # Errors
+/// A database that fails.
+pub async fn means(
+    database: &Database,
+    schedule: &Reprocessing,
+    scope: &ScopeState,
+) -> Result<bool, StateError> {
+    match scope_of(database.connection(), schedule.id).await? {
+        // One that is gone, or has another name, is not meant: the note is of an older row.
+        Some(id) if id != scope.id => {
+            let noted = scopes::by_row(database, id).await?;
+            Ok(noted.is_none_or(|noted| noted.identifier != schedule.scope_id))
+        }
+        _ => Ok(true),
+    }
 }
 
 /// Schedules that a scope is rated again, and gives the row number.

@@ -27,6 +27,12 @@ pub struct ScopeKeys {
 }
 
 impl ScopeKeys {
+    /// By what data of one scope is told apart: the collector, which says where it is
+    /// from. Who found the scope makes no difference to what it used.
+    pub fn writer(&self) -> String {
+        self.collector.clone()
+    }
+
     /// Scope key, fetcher and collector, as parameters.
     pub(super) fn values(&self) -> [Value; 3] {
         [&self.scope_key, &self.fetcher, &self.collector].map(|key| Value::from(key.as_str()))
@@ -52,6 +58,15 @@ pub struct ScopeState {
     pub toggled: NaiveDateTime,
     /// Whether it is rated.
     pub active: bool,
+}
+
+impl ScopeState {
+    /// Whether it has just these keys.
+    pub fn has(&self, keys: &ScopeKeys) -> bool {
+        self.scope_key.as_ref() == Some(&keys.scope_key)
+            && self.fetcher.as_ref() == Some(&keys.fetcher)
+            && self.collector.as_ref() == Some(&keys.collector)
+    }
 }
 
 const COLUMNS: &str = "id, identifier, scope_key, fetcher, collector, last_processed_timestamp, \
@@ -128,9 +143,14 @@ pub async fn get(
             continue;
         }
         let sql = "UPDATE cloudkitty_storage_states \
-                   SET scope_key = ?, fetcher = ?, collector = ? WHERE id = ?";
+                   SET scope_key = ?, fetcher = ?, collector = ? WHERE id = ? \
+                   AND scope_key IS NULL AND fetcher IS NULL AND collector IS NULL";
         let values = keys.values().into_iter().chain([state.id.into()]);
-        connection.execute_raw(statement(connection, sql, values)).await.to("adopt a scope")?;
+        let adopt = connection.execute_raw(statement(connection, sql, values)).await;
+        if adopt.to("adopt a scope")?.rows_affected() == 0 {
+            // A processor with other keys was faster.
+            continue;
+        }
         state.scope_key = Some(keys.scope_key.clone());
         state.fetcher = Some(keys.fetcher.clone());
         state.collector = Some(keys.collector.clone());
@@ -279,6 +299,15 @@ pub async fn insert(
     }
 }
 
+/// The keys of a row, if it has them all.
+pub fn keys_of(state: &ScopeState) -> Option<ScopeKeys> {
+    Some(ScopeKeys {
+        scope_key: state.scope_key.clone()?,
+        fetcher: state.fetcher.clone()?,
+        collector: state.collector.clone()?,
+    })
+}
+
 /// What is to be changed of a scope.
 #[derive(Debug, Clone, Default)]
 pub struct ScopeChange {
@@ -305,6 +334,7 @@ pub async fn change(
 ) -> Result<Option<ScopeState>, StateError> {
     let transaction = database.begin().await?;
     let Some(mut state) = locked(&transaction, id).await? else { return Ok(None) };
+    let before = state.collector.clone();
     let keys = [
         (&mut state.scope_key, &change.scope_key),
         (&mut state.fetcher, &change.fetcher),
@@ -334,8 +364,37 @@ pub async fn change(
         }
         result => result.to("change a scope")?,
     };
+    if before != state.collector {
+        hand_over(&transaction, &state.identifier, (&before, &state.collector)).await?;
+    }
     transaction.commit().await.to("change a scope")?;
     Ok(Some(state))
+}
+
+/// Gives what a collector has rated of a scope to another one, so that this one goes
+/// on in its place, unless another row of this name is the old one's, too.
+async fn hand_over(
+    transaction: &Transaction,
+    identifier: &str,
+    (before, now): (&Option<String>, &Option<String>),
+) -> Result<(), StateError> {
+    let action = "hand over what was rated";
+    let (before, now) = (before.as_deref().unwrap_or(""), now.as_deref().unwrap_or(""));
+    let sql = "SELECT id FROM cloudkitty_storage_states WHERE identifier = ? AND collector = ?";
+    let others = transaction
+        .query_one_raw(statement(transaction, sql, [identifier.into(), before.into()]))
+        .await;
+    if others.to(action)?.is_some() {
+        return Ok(());
+    }
+    for table in ["ratekitty_dataframes", "ratekitty_streams"] {
+        let sql = format!(
+            "UPDATE {table} SET writer = ? WHERE scope_id = ? AND writer = ? AND NOT appended"
+        );
+        let values = [now.into(), identifier.into(), before.into()];
+        transaction.execute_raw(statement(transaction, &sql, values)).await.to(action)?;
+    }
+    Ok(())
 }
 
 /// Activates or deactivates a scope, and notes when; nothing changes if it is

@@ -6,7 +6,7 @@
 //! It ends with nothing if the scope does not stand where it stood when the
 //! period was chosen, whoever moved it.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::ConnectionTrait;
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
     scopes::{self, ScopeKeys, ScopeState},
     statement,
 };
+use crate::time::Period;
 
 /// What happens to a scope beside the write of its dataframes.
 #[derive(Debug, Clone, Copy)]
@@ -49,20 +50,30 @@ pub enum Step<'a> {
         /// What asked for it, which is then done.
         request: Option<i64>,
     },
-    /// The period that begins at `begin` is rated again.
+    /// A period is rated again.
     Reprocess {
         /// What is being done.
         schedule: &'a Reprocessing,
         /// What tells its scope from others of that name.
         keys: &'a ScopeKeys,
-        /// Begin of the period.
-        begin: DateTime<Utc>,
-        /// Length of the period, in seconds.
+        /// The period, which may have a length that periods do not have any more.
+        period: Period,
+        /// Length of periods, in seconds.
         seconds: i64,
     },
 }
 
 impl Step<'_> {
+    /// Who writes: the collector. One scope may be rated by several, each from its own
+    /// source; what one writes takes the place of its own only.
+    pub(crate) fn writer(&self) -> String {
+        match self {
+            Self::Stay { .. } => String::new(),
+            Self::Advance { keys, .. } | Self::Reprocess { keys, .. } => keys.writer(),
+            Self::Reset { scope, .. } => scope.collector.clone().unwrap_or_default(),
+        }
+    }
+
     /// Sees to it that the step can be taken, and that nobody else takes one with
     /// this scope before the transaction ends.
     pub(crate) async fn check(&self, transaction: &Transaction) -> Result<(), StateError> {
@@ -75,7 +86,9 @@ impl Step<'_> {
                     None => scopes::find(transaction, scope_id, keys, lock).await?,
                 };
                 let stands = |state: Option<&ScopeState>| state.map(|s| (s.id, s.last_processed));
-                if stands(present.as_ref()) != stands(*known) {
+                // A row without keys may have become another processor's meanwhile.
+                let is_ours = present.as_ref().is_none_or(|state| state.has(keys));
+                if stands(present.as_ref()) != stands(*known) || !is_ours {
                     return Err(StateError::Moved((*scope_id).to_owned()));
                 }
                 periods::verify(transaction, keys, *seconds).await
@@ -91,11 +104,11 @@ impl Step<'_> {
                     false => Err(StateError::Moved(scope.identifier.clone())),
                 }
             }
-            Self::Reprocess { schedule, keys, begin, seconds } => {
+            Self::Reprocess { schedule, keys, period, seconds } => {
                 let (scope_id, lock) = (&schedule.scope_id, for_update(transaction));
                 let scope = scopes::find(transaction, scope_id, keys, lock).await?;
                 // What is not rated yet, or not any more, is the processor's.
-                if scope.is_none_or(|scope| scope.last_processed < *begin) {
+                if scope.is_none_or(|scope| scope.last_processed < period.begin) {
                     return Err(StateError::Moved(scope_id.clone()));
                 }
                 let present = reprocessing::locked(transaction, schedule.id).await?;
@@ -123,10 +136,15 @@ impl Step<'_> {
                 }
                 scopes::move_to(transaction, scope.id, *last).await
             }
-            Self::Reprocess { schedule, begin, .. } => {
+            Self::Reprocess { schedule, period, seconds, .. } => {
+                // The begin of the last period that is done, as if all had this length.
+                let done = period.end - TimeDelta::seconds(*seconds);
+                // A row whose current time has come to its end is finished; where the
+                // scope's periods begin, no other may begin before it.
+                let current = if period.end > schedule.end { schedule.end.max(done) } else { done };
                 let sql = "UPDATE storage_scope_reprocessing_schedule \
                            SET current_reprocess_time = ? WHERE id = ?";
-                let values = [date_value(transaction, begin.naive_utc()), schedule.id.into()];
+                let values = [date_value(transaction, current.naive_utc()), schedule.id.into()];
                 let update = statement(transaction, sql, values);
                 transaction.execute_raw(update).await.to("note how far reprocessing is")?;
                 Ok(())

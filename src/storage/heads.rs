@@ -242,6 +242,9 @@ pub(super) struct Place<'a> {
     pub scope_key: &'a str,
     /// Whether the points were added beside what the processor rates.
     pub appended: bool,
+    /// Who writes ([`Step::writer`](crate::state::Step)); nobody in particular for
+    /// what is appended.
+    pub writer: &'a str,
     /// The stream and the number of its entries of this period before the
     /// first point, in a store that has streams.
     pub stream: Option<(i64, i64)>,
@@ -258,8 +261,8 @@ impl Place<'_> {
         let qty: Total = block.points.iter().map(|point| point.qty).sum();
         let price: Total = block.points.iter().map(|point| point.price).sum();
         let sql = "INSERT INTO ratekitty_dataframes (store, appended, stream_id, stream_offset, \
-                   begin_epoch, end_epoch, utc_offset, scope_key, scope_id, type, points, qty, price) \
-                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+                   begin_epoch, end_epoch, utc_offset, scope_key, scope_id, type, points, qty, price, writer) \
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         let values = [
             self.store.into(),
             self.appended.into(),
@@ -274,23 +277,118 @@ impl Place<'_> {
             i64::try_from(block.points.len()).unwrap_or(i64::MAX).into(),
             qty.value().to_string().into(),
             price.value().to_string().into(),
+            self.writer.into(),
         ];
         Ok(insert_row(transaction, sql, values).await.to(action)?)
     }
 }
 
-/// Deletes the heads of a scope whose period begins in a time, in seconds from
-/// `begin` to before `end`; `store` and the scope key are those of a [`Place`].
-pub(super) async fn delete_heads(
-    connection: &impl ConnectionTrait,
-    (store, scope_key): (&str, &str),
-    scope_id: &str,
-    (begin, end): (i64, i64),
-) -> Result<(), StorageError> {
-    let sql = "DELETE FROM ratekitty_dataframes WHERE store = ? AND scope_key = ? \
-               AND scope_id = ? AND begin_epoch >= ? AND begin_epoch < ?";
-    let values = [store.into(), scope_key.into(), scope_id.into(), begin.into(), end.into()];
-    let delete = statement(connection, sql, values);
-    connection.execute_raw(delete).await.to("delete data points")?;
-    Ok(())
+/// What one writer keeps of a scope.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kept<'a> {
+    /// Name of the store.
+    pub store: &'a str,
+    /// Label that names the scope.
+    pub scope_key: &'a str,
+    /// The scope.
+    pub scope_id: &'a str,
+    /// Who writes.
+    pub writer: &'a str,
+}
+
+impl Kept<'_> {
+    /// The condition on heads of the scope, and its parameters.
+    fn of_scope(&self) -> (&'static str, Vec<SqlValue>) {
+        let values = [self.store, self.scope_key, self.scope_id].map(SqlValue::from).to_vec();
+        ("store = ? AND scope_key = ? AND scope_id = ?", values)
+    }
+
+    /// The condition on heads that this writer has rated, and its parameters.
+    pub fn rated(&self) -> (String, Vec<SqlValue>) {
+        let (scope, mut values) = self.of_scope();
+        values.push(self.writer.into());
+        (format!("{scope} AND writer = ? AND NOT appended"), values)
+    }
+
+    /// The first rated period that lies across the begin or the end of a time:
+    /// partly in it and partly not.
+    pub async fn crossing(
+        &self,
+        connection: &impl ConnectionTrait,
+        begin: i64,
+        end: i64,
+    ) -> Result<Option<Period>, StorageError> {
+        let (condition, mut values) = self.rated();
+        let sql = format!(
+            "SELECT begin_epoch, end_epoch FROM ratekitty_dataframes WHERE {condition} \
+             AND (begin_epoch < ? AND end_epoch > ? \
+             OR begin_epoch >= ? AND begin_epoch < ? AND end_epoch > ?) \
+             ORDER BY begin_epoch, end_epoch LIMIT 1"
+        );
+        values.extend([begin, begin, begin, end, end].map(SqlValue::from));
+        let row = connection.query_one_raw(statement(connection, &sql, values)).await.to(ACTION)?;
+        let epoch = |row: &QueryResult, name| row.try_get::<i64>("", name).to(ACTION).map(seconds);
+        row.map(|row| {
+            Ok(Period { begin: epoch(&row, "begin_epoch")?, end: epoch(&row, "end_epoch")? })
+        })
+        .transpose()
+    }
+
+    /// Sees to it that a period can take the place of what is kept.
+    ///
+    /// # Errors
+    /// A rated period of another length that would be replaced in part only: the
+    /// rest would be lost, or billed twice. Unless that is wanted, what another
+    /// collector has rated of the same time: both would be billed.
+    pub async fn check_replaceable(
+        &self,
+        connection: &impl ConnectionTrait,
+        period: Period,
+        beside_others: bool,
+    ) -> Result<(), StorageError> {
+        let (begin, end) = (period.begin.timestamp(), period.end.timestamp());
+        let scope_id = || self.scope_id.to_owned();
+        if let Some(rated) = self.crossing(connection, begin, end).await? {
+            return Err(StorageError::Crossing { scope_id: scope_id(), period, rated });
+        }
+        if beside_others {
+            return Ok(());
+        }
+        let (scope, mut values) = self.of_scope();
+        let sql = format!(
+            "SELECT writer FROM ratekitty_dataframes WHERE {scope} AND NOT appended \
+             AND writer <> ? AND begin_epoch < ? AND end_epoch > ? LIMIT 1"
+        );
+        values.extend([self.writer.into(), end.into(), begin.into()]);
+        let row = connection.query_one_raw(statement(connection, &sql, values)).await.to(ACTION)?;
+        match row {
+            None => Ok(()),
+            Some(row) => Err(StorageError::OtherCollector {
+                scope_id: scope_id(),
+                period,
+                other: row.try_get("", "writer").to(ACTION)?,
+                ours: self.writer.to_owned(),
+            }),
+        }
+    }
+
+    /// Forgets what begins in a time, in seconds from `begin` to before `end`;
+    /// what is appended, too, unless it is to stay.
+    pub async fn delete(
+        &self,
+        connection: &impl ConnectionTrait,
+        (begin, end): (i64, i64),
+        appended_too: bool,
+    ) -> Result<(), StorageError> {
+        let (scope, mut values) = self.of_scope();
+        let stay = if appended_too { "appended OR " } else { "" };
+        let sql = format!(
+            "DELETE FROM ratekitty_dataframes WHERE {scope} \
+             AND ({stay}NOT appended AND writer = ?) AND begin_epoch >= ? AND begin_epoch < ?"
+        );
+        values.extend([self.writer.into(), begin.into(), end.into()]);
+        let delete = statement(connection, &sql, values);
+        connection.execute_raw(delete).await.to("delete data points")?;
+        Ok(())
+    }
 }

@@ -76,6 +76,32 @@ pub enum StorageError {
         "scope `{0}` was rated, reset or reprocessed by someone else while a period of it was stored; it is rated again"
     )]
     Overtaken(String),
+    /// A period would take the place of a part of another one.
+    #[error(
+        "the period {period} of scope `{scope_id}` lies across the period {rated}, which is rated already in another length: part of it would be lost or billed twice; reset the scope to a time before {}", rated.begin
+    )]
+    Crossing {
+        /// The scope.
+        scope_id: String,
+        /// The period that was to be stored.
+        period: Period,
+        /// The one that is there.
+        rated: Period,
+    },
+    /// Another collector has rated the same time.
+    #[error(
+        "the period {period} of scope `{scope_id}` is rated already by collector `{other}`, and `{ours}` would bill it, too: to go on in its place, run `ratekitty dbsync take-over --from {other}`; to bill both, set [ratekitty] other_collectors = keep"
+    )]
+    OtherCollector {
+        /// The scope.
+        scope_id: String,
+        /// The period.
+        period: Period,
+        /// Who has rated it.
+        other: String,
+        /// Who was to rate it.
+        ours: String,
+    },
     /// What is stored cannot be read back.
     #[error("the stored dataframes are damaged: {0}")]
     Damaged(String),
@@ -268,8 +294,8 @@ pub enum Finding {
 /// A keeper of dataframes.
 #[async_trait]
 pub trait Storage: Send + Sync {
-    /// Keeps what a scope used in a period, in place of what was kept of that
-    /// scope and of periods that begin in this one, and takes `step`: all of it
+    /// Keeps what a scope used in a period, in place of what the same writer kept of
+    /// that scope and of periods that lie in this one, and takes `step`: all of it
     /// or, on error, nothing. Points that were appended stay. Durable when it
     /// returns.
     ///
@@ -335,6 +361,18 @@ pub trait Storage: Send + Sync {
         step: &Step<'_>,
     ) -> Result<(), StorageError>;
 
+    /// The first period that a writer rated for a scope which lies across the begin
+    /// or the end of a time: partly in it and partly not.
+    ///
+    /// # Errors
+    /// [`StorageError`]
+    async fn crossing(
+        &self,
+        scope_id: &str,
+        writer: &str,
+        time: Period,
+    ) -> Result<Option<Period>, StorageError>;
+
     /// Looks at the peer that keeps the points, if that is one of its own.
     async fn probe(&self) -> Vec<Finding> {
         Vec::new()
@@ -352,7 +390,11 @@ pub fn build(
 ) -> Result<Arc<dyn Storage>, BuildError> {
     let database = database.clone();
     match config.storage.backend.as_str() {
-        "sql" => Ok(Arc::new(sql::SqlStorage::new(database, &config.collect.scope_key))),
+        "sql" => Ok(Arc::new(sql::SqlStorage::new(
+            database,
+            &config.collect.scope_key,
+            config.ratekitty.beside_other_collectors,
+        ))),
         "loki" => Ok(Arc::new(loki::LokiStorage::new(config, database, clock.clone())?)),
         other => Err(BuildError::UnknownBackend(other.to_owned())),
     }

@@ -9,9 +9,12 @@ use serde_json::{Value, json};
 
 use super::{
     Call, Fault, unrouted,
-    wsme::{Attribute, Kind, answer, no_arguments},
+    wsme::{Attribute, Kind, answer},
 };
-use crate::state::collectors::{self, Mapping, PREFIX};
+use crate::{
+    api::openapi::{Operation, schema},
+    state::collectors::{self, Mapping, PREFIX},
+};
 
 const COLLECTOR: &[Attribute] = &[("collector", Kind::Text, false)];
 const SERVICE: &[Attribute] = &[("service", Kind::Text, true)];
@@ -37,8 +40,8 @@ pub(super) async fn route(call: Call) -> Response {
 /// `GET /v1/collector`, which has nothing to say.
 pub(super) async fn root(call: Call) -> Response {
     match call.method {
-        Method::GET => match no_arguments(call.uri.query()) {
-            Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Method::GET => match call.input(&[]).arguments(&[]) {
+            Ok(_) => StatusCode::NO_CONTENT.into_response(),
             Err(fault) => fault.into_response(),
         },
         _ => unrouted(&call, &[]),
@@ -53,12 +56,14 @@ async fn mappings(call: &Call, path: &[&str]) -> Result<Response, Fault> {
     match (&call.method, path) {
         (&Method::GET, []) => {
             let collector = input.arguments(COLLECTOR)?.filled("collector");
+            call.caller.may("collector:list_mappings", &[])?;
             let found = collectors::list(database, collector.as_deref()).await?;
             let found: Vec<Value> = found.iter().map(show).collect();
             Ok(answer(StatusCode::OK, &json!({"mappings": found})))
         }
         (&Method::GET, [_]) => {
             let values = input.arguments(SERVICE)?;
+            call.caller.may("collector:get_mapping", &[])?;
             let service = values.text("service").unwrap_or("None");
             let found = collectors::list(database, None).await?;
             let mapping = found.iter().find(|mapping| mapping.service == service);
@@ -66,6 +71,7 @@ async fn mappings(call: &Call, path: &[&str]) -> Result<Response, Fault> {
         }
         (&Method::POST, [] | [_] | [_, _]) => {
             let values = input.arguments(MAPPING)?;
+            call.caller.may("collector:manage_mapping", &[])?;
             let name = |argument: &str| match values.text(argument) {
                 Some(name) => kept(argument, name, LONGEST).map(str::to_owned),
                 None => Err(Fault::invalid(argument, "None", "It must be a text.")),
@@ -76,6 +82,7 @@ async fn mappings(call: &Call, path: &[&str]) -> Result<Response, Fault> {
         }
         (&Method::DELETE, [] | [_]) => {
             let values = input.arguments(SERVICE)?;
+            call.caller.may("collector:manage_mapping", &[])?;
             let service = values.text("service").unwrap_or("None");
             match collectors::delete(database, service).await? {
                 true => Ok(StatusCode::NO_CONTENT.into_response()),
@@ -110,11 +117,13 @@ async fn states(call: &Call, path: &[&str]) -> Result<Response, Fault> {
     match (&call.method, path) {
         (&Method::GET, [] | [_]) => {
             let values = input.arguments(NAME)?;
+            call.caller.may("collector:get_state", &[])?;
             let name = values.text("name").unwrap_or("None");
             Ok(shown(name, collectors::is_enabled(database, name).await?))
         }
         (&Method::PUT, [] | [_]) => {
             let (values, body) = input.object(NAME, "infos", STATE)?;
+            call.caller.may("collector:update_state", &[])?;
             let name = values.text("name").unwrap_or("None");
             let name = kept("name", name, LONGEST - PREFIX.len())?;
             let enabled = body.bool("enabled").unwrap_or(false);
@@ -123,4 +132,39 @@ async fn states(call: &Call, path: &[&str]) -> Result<Response, Fault> {
         }
         _ => Ok(unrouted(call, path)),
     }
+}
+
+/// Operations on collectors.
+pub(super) fn describe() -> Vec<Operation> {
+    let mapping = schema::object(&[("service", schema::text()), ("collector", schema::text())]);
+    let mappings = schema::object(&[("mappings", schema::list(mapping.clone()))]);
+    let state = schema::object(&[("name", schema::text()), ("enabled", schema::boolean())]);
+    let new = Operation::new(
+        "post",
+        "/v1/collector/mappings/{collector}/{service}",
+        "Map a service to a collector",
+    );
+    let path = "/v1/collector/states/{name}";
+    vec![
+        Operation::new("get", "/v1/collector/mappings", "Which collector a service has")
+            .attributes(COLLECTOR)
+            .answers(200, "Mappings.", mappings),
+        Operation::new("get", "/v1/collector/mappings/{service}", "The mapping of a service")
+            .answers(200, "The mapping.", mapping.clone())
+            .may_miss(),
+        new.answers(200, "The mapping.", mapping),
+        Operation::new("delete", "/v1/collector/mappings/{service}", "Delete a mapping")
+            .ends(204, "It is gone.")
+            .may_miss(),
+        Operation::new("get", path, "Whether a collector is enabled").answers(
+            200,
+            "The state; of a collector that is not known, too.",
+            state.clone(),
+        ),
+        Operation::new("put", path, "Switch a collector on or off").object(STATE).answers(
+            200,
+            "The state.",
+            state,
+        ),
+    ]
 }

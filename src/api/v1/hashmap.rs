@@ -8,12 +8,13 @@ use axum::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    Call, Fault, changed,
-    rules::{AUDIT, FILTER, audit_differs, audit_filter, show_audit, text_differs},
+    Call, Fault, changed, module_config_forbidden,
+    rules::{self, AUDIT, FILTER, audit_differs, audit_filter, show_audit, text_differs},
     unrouted,
-    wsme::{Attribute, Kind, Values, answer, no_arguments},
+    wsme::{Attribute, Kind, Values, answer},
 };
 use crate::{
+    api::openapi::{Operation, schema},
     decimal::Decimal,
     rating::hashmap::edit::{self, MappingChange, NewMapping, NewRule, RuleFilter},
     state::rating_rules::{
@@ -75,6 +76,9 @@ const RULES: [Attribute; 6] = [
 
 /// Answers every request below hashmap.
 pub(super) async fn route(call: Call) -> Response {
+    if call.caller.may("rating:module_config", &[]).is_err() {
+        return module_config_forbidden(&call.headers);
+    }
     let parts = call.parts();
     let answer = match parts.as_slice() {
         ["types"] => types(&call).await,
@@ -108,7 +112,7 @@ fn gone() -> Answer {
 async fn types(call: &Call) -> Answer {
     match call.method {
         Method::GET => {
-            no_arguments(call.uri.query())?;
+            call.input(&[]).arguments(&[])?;
             ok(&json!(["flat", "rate"]))
         }
         _ => Ok(unrouted(call, &[])),
@@ -437,4 +441,135 @@ fn show_threshold(threshold: &Threshold) -> Value {
     answer.insert("level".to_owned(), show_number(threshold.level, 8));
     show_rule(&threshold.rule, &mut answer);
     Value::Object(answer)
+}
+
+/// Operations on hashmap.
+pub(super) fn describe() -> Vec<Operation> {
+    let service = schema::object(&[("service_id", schema::text()), ("name", schema::text())]);
+    let field = schema::object(&[
+        ("field_id", schema::text()),
+        ("name", schema::text()),
+        ("service_id", schema::text()),
+    ]);
+    let group = schema::object(&[("group_id", schema::text()), ("name", schema::text())]);
+    let rule = || {
+        vec![
+            ("type", schema::one_of(&["flat", "rate"])),
+            ("cost", schema::nullable(schema::digits())),
+            ("service_id", schema::nullable(schema::text())),
+            ("field_id", schema::nullable(schema::text())),
+            ("group_id", schema::nullable(schema::text())),
+            ("tenant_id", schema::nullable(schema::text())),
+        ]
+    };
+    let own = vec![("mapping_id", schema::text()), ("value", schema::nullable(schema::text()))];
+    let mapping = schema::object(&[own, rule(), rules::audit_schema()].concat());
+    let own = vec![("threshold_id", schema::text()), ("level", schema::nullable(schema::digits()))];
+    let threshold = schema::object(&[own, rule()].concat());
+    let list = |name: &str, item: &Value| schema::object(&[(name, schema::list(item.clone()))]);
+    let root = "/v1/rating/module_config/hashmap";
+    let get = |path: &str, summary| Operation::new("get", &format!("{root}/{path}"), summary);
+    let post = |path: &str, summary| Operation::new("post", &format!("{root}/{path}"), summary);
+    let put = |path: &str, summary| Operation::new("put", &format!("{root}/{path}"), summary);
+    let delete = |path: &str, summary| Operation::new("delete", &format!("{root}/{path}"), summary);
+    let all_rules: Vec<_> =
+        RULES.into_iter().chain(FILTER).chain([("all", Kind::Bool, false)]).collect();
+    vec![
+        get("types", "Kinds of costs").answers(
+            200,
+            "`flat` is added, `rate` multiplies.",
+            schema::list(schema::text()),
+        ),
+        get("services", "Services").answers(200, "Services.", list("services", &service)),
+        get("services/{service_id}", "A service")
+            .answers(200, "The service.", service.clone())
+            .may_miss(),
+        get("services/{service_id}/fields", "Fields of a service")
+            .answers(200, "Fields.", list("fields", &field))
+            .may_miss(),
+        get("services/{service_id}/mappings", "Mappings of a service")
+            .answers(200, "Mappings.", list("mappings", &mapping))
+            .may_miss(),
+        post("services", "Make a service")
+            .object(SERVICE)
+            .answers(201, "The service.", service)
+            .may_clash(),
+        delete("services/{service_id}", "Delete a service and all below it")
+            .ends(204, "It is gone.")
+            .may_miss(),
+        get("fields", "Fields of a service")
+            .attributes(SERVICE_ID)
+            .answers(200, "Fields.", list("fields", &field))
+            .may_miss(),
+        get("fields/{field_id}", "A field").answers(200, "The field.", field.clone()).may_miss(),
+        post("fields", "Make a field")
+            .object(FIELD)
+            .answers(201, "The field.", field)
+            .may_miss()
+            .may_clash(),
+        delete("fields/{field_id}", "Delete a field and all below it")
+            .ends(204, "It is gone.")
+            .may_miss(),
+        get("groups", "Groups").answers(200, "Groups.", list("groups", &group)),
+        get("groups/{group_id}", "A group").answers(200, "The group.", group.clone()).may_miss(),
+        get("groups/{group_id}/mappings", "Mappings of a group")
+            .answers(200, "Mappings.", list("mappings", &mapping))
+            .may_miss(),
+        get("groups/{group_id}/thresholds", "Thresholds of a group")
+            .answers(200, "Thresholds.", list("thresholds", &threshold))
+            .may_miss(),
+        post("groups", "Make a group")
+            .object(GROUP)
+            .answers(201, "The group.", group.clone())
+            .may_clash(),
+        delete("groups/{group_id}", "Delete a group, and its rules if asked for")
+            .attributes(DELETED_GROUP)
+            .ends(204, "It is gone.")
+            .may_miss(),
+        get("mappings", "Mappings")
+            .attributes(&all_rules)
+            .answers(200, "Mappings.", list("mappings", &mapping))
+            .may_miss(),
+        get("mappings/{mapping_id}", "A mapping")
+            .answers(200, "The mapping.", mapping.clone())
+            .may_miss(),
+        get("mappings/{mapping_id}/group", "The group of a mapping")
+            .answers(200, "The group.", group.clone())
+            .may_miss(),
+        post("mappings", "Make a mapping")
+            .attributes(FORCE)
+            .object(&mapping_attributes())
+            .answers(201, "The mapping.", mapping)
+            .may_miss()
+            .may_clash(),
+        put("mappings/{mapping_id}", "Change a mapping that does not hold yet, or end one")
+            .object(&mapping_attributes())
+            .ends(302, "It is done.")
+            .may_miss()
+            .may_clash(),
+        delete("mappings/{mapping_id}", "Delete a mapping").ends(204, "It is gone.").may_miss(),
+        get("thresholds", "Thresholds")
+            .attributes(&RULES)
+            .answers(200, "Thresholds.", list("thresholds", &threshold))
+            .may_miss(),
+        get("thresholds/{threshold_id}", "A threshold")
+            .answers(200, "The threshold.", threshold.clone())
+            .may_miss(),
+        get("thresholds/{threshold_id}/group", "The group of a threshold")
+            .answers(200, "The group.", group)
+            .may_miss(),
+        post("thresholds", "Make a threshold")
+            .object(THRESHOLD)
+            .answers(201, "The threshold.", threshold)
+            .may_miss()
+            .may_clash(),
+        put("thresholds/{threshold_id}", "Change a threshold")
+            .object(THRESHOLD)
+            .ends(302, "It is done.")
+            .may_miss()
+            .may_clash(),
+        delete("thresholds/{threshold_id}", "Delete a threshold")
+            .ends(204, "It is gone.")
+            .may_miss(),
+    ]
 }

@@ -9,9 +9,12 @@ use tracing::warn;
 
 use super::{
     Call, Fault, unrouted,
-    wsme::{Attribute, Kind, answer, no_arguments},
+    wsme::{Attribute, Kind, answer},
 };
-use crate::config::metrics_yml::{self, MetricDefinition, MetricsError};
+use crate::{
+    api::openapi::{Operation, schema},
+    config::metrics_yml::{self, MetricDefinition, MetricsError},
+};
 
 /// Answers every request below info. Services are what metrics were called.
 pub(super) async fn route(call: Call) -> Response {
@@ -32,7 +35,8 @@ fn unusable(error: &MetricsError) -> Fault {
 }
 
 fn config(call: &Call) -> Result<Response, Fault> {
-    no_arguments(call.uri.query())?;
+    call.input(&[]).arguments(&[])?;
+    call.caller.may("info:get_config", &[])?;
     let config = metrics_yml::read_json(&call.state.metrics_conf);
     Ok(answer(StatusCode::OK, &config.map_err(|error| unusable(&error))?))
 }
@@ -50,9 +54,11 @@ fn metrics(call: &Call, argument: &'static str, path: &[&str]) -> Result<Respons
     let (file, scope_key) = (&call.state.metrics_conf, &call.state.keys.scope_key);
     let known = metrics_yml::read(file, scope_key).map_err(|error| unusable(&error))?.metrics;
     let Some(name) = name else {
+        call.caller.may("info:list_metrics_info", &[])?;
         let metrics: Vec<Value> = known.iter().map(show).collect();
         return Ok(answer(StatusCode::OK, &json!({"metrics": metrics})));
     };
+    call.caller.may("info:get_metric_info", &[])?;
     match known.iter().find(|metric| metric.frame_type == name) {
         Some(metric) => Ok(answer(StatusCode::OK, &show(metric))),
         None => Err(Fault::Client(StatusCode::NOT_FOUND, name)),
@@ -65,4 +71,36 @@ fn show(metric: &MetricDefinition) -> Value {
         "metadata": metric.metadata,
         "unit": metric.unit,
     })
+}
+
+/// Operations on the metrics file.
+pub(super) fn describe() -> Vec<Operation> {
+    let metric = schema::object(&[
+        ("metric_id", schema::text()),
+        ("metadata", schema::list(schema::text())),
+        ("unit", schema::text()),
+    ]);
+    let metrics = schema::object(&[("metrics", schema::list(metric.clone()))]);
+    // The file cannot be read.
+    let unusable = |operation: Operation| {
+        operation.answers(405, "There is no metrics file.", schema::reference("Fault"))
+    };
+    let list = |path: &str, summary| {
+        unusable(Operation::new("get", path, summary).answers(200, "Metrics.", metrics.clone()))
+    };
+    let one = |path: &str| {
+        let operation = Operation::new("get", path, "A metric");
+        unusable(operation.answers(200, "The metric.", metric.clone()).may_miss())
+    };
+    vec![
+        unusable(Operation::new("get", "/v1/info/config", "The metrics file as it is").answers(
+            200,
+            "Its content.",
+            json!({"type": "object"}),
+        )),
+        list("/v1/info/metrics", "Metrics"),
+        one("/v1/info/metrics/{metric_name}"),
+        list("/v1/info/services", "Metrics, by their older name"),
+        one("/v1/info/services/{service_name}"),
+    ]
 }

@@ -7,12 +7,14 @@ mod collector;
 mod hashmap;
 mod info;
 mod modules;
+mod negotiate;
 mod pyscripts;
 mod quote;
 mod report;
 mod rules;
 mod storage;
-mod wsme;
+pub(super) mod wsme;
+mod xml;
 
 use axum::{
     Router,
@@ -25,11 +27,8 @@ use axum::{
 };
 
 use self::wsme::{Fault, Input};
-use super::AppState;
+use super::{AppState, access::Caller, body::Whole, front::Front, openapi::Operation};
 use crate::{rating::edit::Editor, time::local_naive};
-
-/// Who a user is that nobody named.
-const UNKNOWN_USER: &str = "unknown";
 
 /// The routes of version 1. Each is there with a slash at its end, too.
 pub(super) fn routes() -> Router<AppState> {
@@ -68,6 +67,11 @@ pub(super) fn routes() -> Router<AppState> {
             )
             .route(&format!("{root}/module_config/hashmap/{{*rest}}"), any(hashmap::route))
             .route(&format!("{root}/module_config/pyscripts/{{*rest}}"), any(pyscripts::route));
+        for slash in ["", "/"] {
+            router = router
+                .route(&format!("{root}/module_config/hashmap{slash}"), any(hashmap::route))
+                .route(&format!("{root}/module_config/pyscripts{slash}"), any(pyscripts::route));
+        }
     }
     router = router
         .route("/v1/info/{*rest}", any(info::route))
@@ -75,7 +79,8 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/v1/collector/", any(collector::root))
         .route("/v1/collector/{*rest}", any(collector::route))
         .route("/v1/report/{*rest}", any(report::route))
-        .route("/v1/storage/{*rest}", any(storage::route));
+        .route("/v1/storage/{*rest}", any(storage::route))
+        .layer(middleware::from_fn(negotiate::negotiate));
     for path in ["/v1", "/v1/", "/v1/{*rest}"] {
         router = router.route(path, any(not_allowed));
     }
@@ -85,8 +90,10 @@ pub(super) fn routes() -> Router<AppState> {
 /// A request below a controller of Pecan's, which routes by the parts of its path.
 struct Call {
     state: AppState,
+    caller: Caller,
     method: Method,
     uri: Uri,
+    front: Front,
     /// The path below the controller.
     rest: String,
     headers: HeaderMap,
@@ -102,11 +109,14 @@ impl axum::extract::FromRequest<AppState> for Call {
         let path = parts.extract::<Option<Path<String>>>().await;
         let path = path.map_err(IntoResponse::into_response)?;
         let rest = path.map(|Path(rest)| rest).unwrap_or_default();
+        let caller = parts.extract::<Caller>().await?;
+        let front = parts.extensions.get::<Front>().cloned();
+        let front = front.ok_or_else(|| StatusCode::INTERNAL_SERVER_ERROR.into_response())?;
         let (method, uri, headers) =
             (parts.method.clone(), parts.uri.clone(), parts.headers.clone());
-        let body = Bytes::from_request(Request::from_parts(parts, body), state).await;
-        let body = body.map_err(IntoResponse::into_response)?;
-        Ok(Self { state: state.clone(), method, uri, rest, headers, body })
+        let body = Whole::from_request(Request::from_parts(parts, body), state).await;
+        let Whole(body) = body.map_err(|problem| Fault::from(problem).into_response())?;
+        Ok(Self { state: state.clone(), caller, method, uri, front, rest, headers, body })
     }
 }
 
@@ -123,22 +133,42 @@ impl Call {
     }
 
     /// Who asks, and when.
-    fn editor(&self) -> Editor<'static> {
-        Editor { user: UNKNOWN_USER, now: local_naive(self.state.clock.now()) }
+    fn editor(&self) -> Editor<'_> {
+        Editor { user: self.caller.user(), now: local_naive(self.state.clock.now()) }
     }
 
     /// The answer to a request that made something: where it is.
     fn created(&self, id: &str, body: &serde_json::Value) -> Response {
-        let host = super::root::host(&self.headers);
         let path = self.uri.path().trim_end_matches('/');
         let path = path.strip_suffix(id).map_or(path, |path| path.trim_end_matches('/'));
-        let location = format!("http://{host}{path}/{id}");
+        let location = self.front.place(&format!("{path}/{id}"));
         let mut response = wsme::answer(StatusCode::CREATED, body);
         if let Ok(location) = location.parse() {
             response.headers_mut().insert(header::LOCATION, location);
         }
         response
     }
+}
+
+/// The answer to who may not configure a rating module. It is told before anything
+/// else is looked at.
+fn module_config_forbidden(headers: &HeaderMap) -> Response {
+    let told = "Policy doesn't allow rating:module_config to be performed.";
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let accept = accept.unwrap_or_default();
+    let (kind, body) = if accept.contains("application/json") {
+        let body = serde_json::json!({"code": 403, "title": "Forbidden", "description": told});
+        ("application/json", body.to_string())
+    } else if accept.contains("*/*") || accept.contains("text/html") {
+        let body = "<html>\n <head>\n  <title>403 Forbidden</title>\n </head>\n <body>\n  \
+            <h1>403 Forbidden</h1>\n  Access was denied to this resource.<br /><br />\n\
+            Policy doesn&#x27;t allow rating:module_config to be performed.\n\n\n </body>\n</html>";
+        ("text/html; charset=UTF-8", body.to_owned())
+    } else {
+        let body = format!("403 Forbidden\n\nAccess was denied to this resource.\n\n {told}  ");
+        ("text/plain; charset=UTF-8", body)
+    };
+    (StatusCode::FORBIDDEN, [(header::CONTENT_TYPE, kind)], body).into_response()
 }
 
 /// What Pecan answers where the resource itself has no answer.
@@ -178,7 +208,6 @@ async fn not_allowed(method: Method) -> Response {
 /// What Pecan answers where it has nothing.
 fn not_allowed_now(method: &Method) -> Response {
     match *method {
-        Method::OPTIONS => StatusCode::OK.into_response(),
         Method::HEAD => {
             let kind = [(header::CONTENT_TYPE, "text/html; charset=UTF-8")];
             (StatusCode::METHOD_NOT_ALLOWED, kind).into_response()
@@ -199,4 +228,19 @@ async fn not_found() -> Response {
 fn not_found_now() -> Response {
     let text = "404 Not Found\n\nThe resource could not be found.\n\n   ";
     plain(StatusCode::NOT_FOUND, text.to_owned())
+}
+
+/// What there is.
+pub(super) fn describe() -> Vec<Operation> {
+    [
+        info::describe(),
+        collector::describe(),
+        modules::describe(),
+        quote::describe(),
+        hashmap::describe(),
+        pyscripts::describe(),
+        report::describe(),
+        storage::describe(),
+    ]
+    .concat()
 }

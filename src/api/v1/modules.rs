@@ -1,16 +1,21 @@
 //! `/v1/rating/modules`: rating modules, whether they rate, and in which order.
 
 use axum::{
-    body::Bytes,
     extract::{Path, RawQuery, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
 
-use super::wsme::{Attribute, Fault, Input, Kind, answer, no_arguments};
+use super::wsme::{Attribute, Fault, Input, Kind, answer};
 use crate::{
-    api::AppState,
+    api::{
+        AppState,
+        access::Caller,
+        body::Whole,
+        error::ApiError,
+        openapi::{Operation, schema},
+    },
     rating::{MODULES, description, is_configurable},
     state::modules::{self, ModuleState},
 };
@@ -28,9 +33,15 @@ const ID: &[Attribute] = &[("module_id", Kind::Text, true)];
 /// `GET /v1/rating/modules`.
 pub(super) async fn list(
     State(state): State<AppState>,
+    caller: Caller,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Result<Whole, ApiError>,
 ) -> Result<Response, Fault> {
-    no_arguments(query.as_deref())?;
+    let Whole(bytes) = body?;
+    let input = Input { path: &[], query: query.as_deref(), headers: &headers, body: &bytes };
+    input.arguments(&[])?;
+    caller.may("rating:list_modules", &[])?;
     let states = modules::list(state.database.connection()).await?;
     let mut names = MODULES;
     names.sort_unstable();
@@ -38,16 +49,23 @@ pub(super) async fn list(
     Ok(answer(StatusCode::OK, &json!({"modules": modules})))
 }
 
-/// `GET /v1/rating/modules/{id}`.
+/// `GET /v1/rating/modules/{id}`. Clients name the module in the query once more.
 pub(super) async fn get(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Result<Whole, ApiError>,
 ) -> Result<Response, Fault> {
-    no_arguments(query.as_deref())?;
-    known(&id)?;
+    let (Whole(bytes), query) = (body?, query.as_deref());
+    let input = Input { path: &[id.as_str()], query, headers: &headers, body: &bytes };
+    let values = input.arguments(ID)?;
+    caller.may("rating:get_module", &[])?;
+    let id = values.text("module_id").unwrap_or_default();
+    known(id)?;
     let states = modules::list(state.database.connection()).await?;
-    Ok(answer(StatusCode::OK, &show(&id, &states)))
+    Ok(answer(StatusCode::OK, &show(id, &states)))
 }
 
 /// `PUT /v1/rating/modules/{id}`; without an id, that of the body counts.
@@ -57,16 +75,19 @@ pub(super) async fn get(
 /// the end.
 pub(super) async fn put(
     State(state): State<AppState>,
+    caller: Caller,
     id: Option<Path<String>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-    bytes: Bytes,
+    body: Result<Whole, ApiError>,
 ) -> Result<Response, Fault> {
     let path = id.map(|Path(id)| id);
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    let Whole(bytes) = body?;
     let input = Input { path: &path, query: query.as_deref(), headers: &headers, body: &bytes };
     let (arguments, module) = input.object(ID, "module", MODULE)?;
     let id = arguments.text("module_id").unwrap_or_default();
+    caller.may("rating:update_module", &[])?;
     known(id)?;
     // It is always enabled, and changes nothing.
     if id != "noop" {
@@ -78,8 +99,16 @@ pub(super) async fn put(
 
 /// `GET /v1/rating/reload_modules`: processors read modules and rules by
 /// themselves, so there is nothing to do.
-pub(super) async fn reload(RawQuery(query): RawQuery) -> Result<Response, Fault> {
-    no_arguments(query.as_deref())?;
+pub(super) async fn reload(
+    caller: Caller,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Result<Whole, ApiError>,
+) -> Result<Response, Fault> {
+    let Whole(bytes) = body?;
+    let input = Input { path: &[], query: query.as_deref(), headers: &headers, body: &bytes };
+    input.arguments(&[])?;
+    caller.may("rating:module_config", &[])?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -104,4 +133,37 @@ fn show(name: &str, states: &[ModuleState]) -> Value {
         "hot-config": is_configurable(name),
         "priority": state.map_or(1, |state| state.priority),
     })
+}
+
+/// Operations on rating modules.
+pub(super) fn describe() -> Vec<Operation> {
+    let module = schema::object(&[
+        ("module_id", schema::text()),
+        ("description", schema::text()),
+        ("enabled", schema::boolean()),
+        ("hot-config", schema::boolean()),
+        ("priority", schema::integer()),
+    ]);
+    let modules = schema::object(&[("modules", schema::list(module.clone()))]);
+    let path = "/v1/rating/modules/{module_id}";
+    vec![
+        Operation::new("get", "/v1/rating/modules", "Rating modules").answers(
+            200,
+            "Modules, by name.",
+            modules,
+        ),
+        Operation::new("get", path, "A rating module")
+            .answers(200, "The module.", module)
+            .may_miss(),
+        Operation::new("put", path, "Switch a rating module on or off, or change its priority")
+            .object(MODULE)
+            .answers(302, "It is done.", json!({"type": "null"}))
+            .may_miss(),
+        Operation::new(
+            "get",
+            "/v1/rating/reload_modules",
+            "Nothing: processors look by themselves",
+        )
+        .ends(204, "Nothing is done."),
+    ]
 }

@@ -7,12 +7,13 @@ use axum::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    Call, Fault,
-    rules::{AUDIT, FILTER, audit_differs, audit_filter, show_audit, text_differs},
+    Call, Fault, module_config_forbidden,
+    rules::{AUDIT, FILTER, audit_differs, audit_filter, audit_schema, show_audit, text_differs},
     unrouted,
     wsme::{Attribute, Kind, answer},
 };
 use crate::{
+    api::openapi::{Operation, schema},
     rating::pyscripts::edit::{self, NewScript, ScriptChange},
     state::scripts::ScriptRow,
 };
@@ -32,6 +33,9 @@ fn attributes() -> Vec<Attribute> {
 
 /// Answers every request below pyscripts.
 pub(super) async fn route(call: Call) -> Response {
+    if call.caller.may("rating:module_config", &[]).is_err() {
+        return module_config_forbidden(&call.headers);
+    }
     let parts = call.parts();
     let answer = match parts.as_slice() {
         ["scripts", rest @ ..] => scripts(&call, rest).await,
@@ -115,4 +119,46 @@ fn show(script: &ScriptRow, with_data: bool) -> Value {
     answer.insert("checksum".to_owned(), json!(script.checksum));
     show_audit(&script.audit, &mut answer);
     Value::Object(answer)
+}
+
+/// Operations on scripts.
+pub(super) fn describe() -> Vec<Operation> {
+    let own = vec![
+        ("script_id", schema::text()),
+        ("name", schema::text()),
+        ("data", schema::text()),
+        ("checksum", schema::text()),
+    ];
+    let audit = audit_schema().into_iter().filter(|(name, _)| *name != "name").collect();
+    let script = schema::object(&[own, audit].concat());
+    // Without their text, if that is asked for.
+    let mut listed = script.clone();
+    if let Some(needed) = listed["required"].as_array_mut() {
+        needed.retain(|name| name != "data");
+    }
+    let known: Vec<_> = [("no_data", Kind::Bool, false)].into_iter().chain(FILTER).collect();
+    let mut change = schema::of_object(&attributes());
+    change["properties"]["data"] = schema::text();
+    let mut new = change.clone();
+    new["required"] = json!(["name", "data"]);
+    let root = "/v1/rating/module_config/pyscripts/scripts";
+    let one = format!("{root}/{{script_id}}");
+    let scripts = schema::object(&[("scripts", schema::list(listed))]);
+    vec![
+        Operation::new("get", root, "Scripts").attributes(&known).answers(200, "Scripts.", scripts),
+        Operation::new("get", &one, "A script")
+            .answers(200, "The script.", script.clone())
+            .may_miss(),
+        Operation::new("post", root, "Make a script")
+            .attributes(FORCE)
+            .body_like(new)
+            .answers(201, "The script.", script.clone())
+            .may_clash(),
+        Operation::new("put", &one, "Change a script that does not hold yet, or end one")
+            .body_like(change)
+            .answers(201, "The script.", script)
+            .may_miss()
+            .may_clash(),
+        Operation::new("delete", &one, "Delete a script").ends(204, "It is gone.").may_miss(),
+    ]
 }

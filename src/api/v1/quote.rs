@@ -1,7 +1,6 @@
 //! `/v1/rating/quote`: what something would cost now, in any scope.
 
 use axum::{
-    body::Bytes,
     extract::{RawQuery, State},
     http::{HeaderMap, StatusCode},
     response::Response,
@@ -10,7 +9,13 @@ use serde_json::{Value, json};
 
 use super::wsme::{Fault, Input, Kind, answer, python_type};
 use crate::{
-    api::{AppState, body::number},
+    api::{
+        AppState,
+        access::Caller,
+        body::{Whole, number},
+        error::ApiError,
+        openapi::{Operation, schema},
+    },
     dataframe::{DataFrame, DataPoint, Labels, python_str},
     decimal::Decimal,
     time::{Period, local_naive},
@@ -24,12 +29,15 @@ const UNIT: &str = "undef";
 /// Rules count that hold now, and for all scopes.
 pub(super) async fn post(
     State(state): State<AppState>,
+    caller: Caller,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-    bytes: Bytes,
+    body: Result<Whole, ApiError>,
 ) -> Result<Response, Fault> {
+    let Whole(bytes) = body?;
     let input = Input { path: &[], query: query.as_deref(), headers: &headers, body: &bytes };
     let (_, body) = input.object(&[], "res_data", &[("resources", Kind::Json, false)])?;
+    caller.may("rating:quote", &[])?;
     let now = state.clock.now();
     let period = Period::starting(now, state.period);
     let mut frame = DataFrame::new(period);
@@ -123,4 +131,24 @@ fn labels(desc: &Labels) -> Result<(Labels, Labels), Fault> {
         }
     }
     Ok((groupby, metadata))
+}
+
+/// Operations on quotes.
+pub(super) fn describe() -> Vec<Operation> {
+    let desc = schema::map(json!({"type": ["string", "number", "boolean", "null"]}));
+    let resource = json!({
+        "type": "object",
+        "properties": {
+            "service": schema::text(),
+            "desc": schema::nullable(desc),
+            "volume": schema::given_number(),
+        },
+        "required": ["service", "volume"],
+        "additionalProperties": false,
+    });
+    vec![
+        Operation::new("post", "/v1/rating/quote", "What something would cost now")
+            .body_like(schema::object(&[("resources", schema::list(resource))]))
+            .answers(200, "The price of all resources together.", schema::digits()),
+    ]
 }

@@ -14,6 +14,10 @@ use super::{
     wsme::{Attribute, Kind, Values, answer},
 };
 use crate::{
+    api::{
+        access::Forbidden,
+        openapi::{Operation, schema},
+    },
     dataframe::{python_float, python_str},
     state::scopes::{self, ScopeFilter},
     storage::{GroupKey, Page, Selection, TotalRow},
@@ -36,6 +40,8 @@ const SUMMARY: &[Attribute] = &[
     ("all_tenants", Kind::Bool, false),
 ];
 
+const TENANTS: &[Attribute] = &[("begin", Kind::Date, false), ("end", Kind::Date, false)];
+
 /// Answers every request below report.
 pub(super) async fn route(call: Call) -> Response {
     let parts = call.parts();
@@ -54,18 +60,28 @@ pub(super) fn window(call: &Call, values: &Values) -> (DateTime<Utc>, DateTime<U
     (values.date("begin").map_or(first, from_local), values.date("end").map_or(next, from_local))
 }
 
-/// What arguments select.
-fn selection(call: &Call, values: &Values) -> Selection {
+/// What arguments select, if the caller may see it: the scope that is named, or the
+/// caller's own project, or, if that is asked for, all of them.
+fn selection(call: &Call, values: &Values, rule: &'static str) -> Result<Selection, Fault> {
+    let caller = &call.caller;
+    let tenant = match values.bool("all_tenants") {
+        Some(true) => None,
+        _ => values.filled("tenant_id").or_else(|| caller.project_id().map(str::to_owned)),
+    };
+    caller.may(rule, &[("project_id", json!(tenant))])?;
+    // A rule may compare nobody's project with none.
+    if tenant.is_none() && !caller.is_admin() {
+        return Err(Forbidden { rule }.into());
+    }
     let (begin, end) = window(call, values);
     let mut selection = Selection::all(begin, end);
-    let all = values.bool("all_tenants").unwrap_or(false);
-    if let Some(tenant) = values.filled("tenant_id").filter(|_| !all) {
+    if let Some(tenant) = tenant {
         selection.filters.push((call.state.keys.scope_key.clone(), vec![tenant]));
     }
     if let Some(service) = values.filled("service") {
         selection.filters.push(("type".to_owned(), vec![service]));
     }
-    selection
+    Ok(selection)
 }
 
 /// All rows there are.
@@ -74,7 +90,8 @@ const ALL: Page = Page { offset: 0, limit: u64::MAX };
 /// `GET /v1/report/total`: a number as text.
 async fn total(call: &Call) -> Result<Response, Fault> {
     let values = call.input(&[]).arguments(TOTAL)?;
-    let totals = call.state.storage.total(&selection(call, &values), &[], ALL).await?;
+    let selection = selection(call, &values, "report:get_total")?;
+    let totals = call.state.storage.total(&selection, &[], ALL).await?;
     let price = match totals.rows.first() {
         Some(row) => python_float(row.price.to_f64()),
         None => "0".to_owned(),
@@ -86,7 +103,7 @@ async fn total(call: &Call) -> Result<Response, Fault> {
 /// for, with naive dates in UTC.
 async fn summary(call: &Call) -> Result<Response, Fault> {
     let values = call.input(&[]).arguments(SUMMARY)?;
-    let selection = selection(call, &values);
+    let selection = selection(call, &values, "report:get_summary")?;
     let wanted = values.text("groupby").unwrap_or_default();
     let scope_key = GroupKey::Label(call.state.keys.scope_key.clone());
     let keys = [("tenant_id", scope_key), ("res_type", GroupKey::Type)];
@@ -122,11 +139,36 @@ fn rounded(price: f64) -> String {
 
 /// `GET /v1/report/tenants`: all scopes there ever were; dates count for nothing.
 async fn tenants(call: &Call) -> Result<Response, Fault> {
-    let known = &[("begin", Kind::Date, false), ("end", Kind::Date, false)];
-    call.input(&[]).arguments(known)?;
+    call.input(&[]).arguments(TENANTS)?;
+    call.caller.may("report:list_tenants", &[])?;
     let all = ScopeFilter::default();
     let found = scopes::list(&call.state.database, &all, 0, u64::MAX).await?;
     let mut seen = HashSet::new();
     let names = found.iter().map(|scope| &scope.identifier).filter(|name| seen.insert(*name));
     Ok(answer(StatusCode::OK, &json!(names.collect::<Vec<_>>())))
+}
+
+/// Operations on reports.
+pub(super) fn describe() -> Vec<Operation> {
+    let row = schema::object(&[
+        ("begin", schema::naive_date()),
+        ("end", schema::naive_date()),
+        ("tenant_id", schema::text()),
+        ("res_type", schema::text()),
+        ("rate", schema::digits()),
+    ]);
+    let summary = schema::object(&[("summary", schema::list(row))]);
+    vec![
+        Operation::new("get", "/v1/report/total", "What a time costs").attributes(TOTAL).answers(
+            200,
+            "The sum.",
+            schema::digits(),
+        ),
+        Operation::new("get", "/v1/report/summary", "What a time costs, by scope and type")
+            .attributes(SUMMARY)
+            .answers(200, "Sums.", summary),
+        Operation::new("get", "/v1/report/tenants", "All scopes there ever were")
+            .attributes(TENANTS)
+            .answers(200, "Identifiers.", schema::list(schema::text())),
+    ]
 }

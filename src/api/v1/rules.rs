@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::wsme::{Attribute, Kind, Values};
-use crate::{rating::edit::AuditFilter, state::audit::Audit};
+use crate::{api::openapi::schema, rating::edit::AuditFilter, state::audit::Audit};
 
 /// Attributes of a body. Most are answered only, and taken without effect.
 pub(super) const AUDIT: [Attribute; 9] = [
@@ -36,6 +36,23 @@ pub(super) fn show_audit(audit: &Audit, answer: &mut Map<String, Value>) {
     for (name, value) in shown {
         answer.entry(name).or_insert(value);
     }
+}
+
+/// What [`show_audit`] adds.
+pub(super) fn audit_schema() -> Vec<(&'static str, Value)> {
+    let date = || schema::nullable(schema::naive_date());
+    let text = || schema::nullable(schema::text());
+    vec![
+        ("created_at", schema::naive_date()),
+        ("start", schema::naive_date()),
+        ("end", date()),
+        ("name", schema::text()),
+        ("description", text()),
+        ("deleted", date()),
+        ("created_by", schema::text()),
+        ("updated_by", text()),
+        ("deleted_by", text()),
+    ]
 }
 
 /// Whether a request names anything of them, but the end, that is not so. What

@@ -14,7 +14,11 @@ use super::{
     wsme::{Attribute, Kind, written},
 };
 use crate::{
-    api::stream::{self, Shape},
+    api::{
+        access::Forbidden,
+        openapi::{Operation, schema},
+        stream::{self, Shape},
+    },
     dataframe::{DataPoint, python_float, python_str},
     storage::{Found, Page, Selection},
     time::Period,
@@ -46,7 +50,16 @@ async fn dataframes(call: &Call) -> Result<Response, Fault> {
     let (begin, end) = window(call, &values);
     let mut selection = Selection::all(begin, end);
     let scope_key = call.state.keys.scope_key.clone();
-    if let Some(tenant) = values.filled("tenant_id") {
+    let asked = values.filled("tenant_id");
+    let tenant = asked.clone().or_else(|| call.caller.project_id().map(str::to_owned));
+    let rule = "storage:list_data_frames";
+    call.caller.may(rule, &[("project_id", json!(tenant))])?;
+    let tenant = match (call.caller.is_admin(), tenant) {
+        (true, _) => asked,
+        (false, Some(tenant)) => Some(tenant),
+        (false, None) => return Err(Forbidden { rule }.into()),
+    };
+    if let Some(tenant) = tenant {
         selection.filters.push((scope_key.clone(), vec![tenant]));
     }
     if let Some(resource_type) = values.filled("resource_type") {
@@ -141,4 +154,25 @@ fn show(service: &str, point: &DataPoint) -> String {
         "desc": desc,
         "volume": python_float(point.qty.to_f64()),
     }))
+}
+
+/// Operations on dataframes.
+pub(super) fn describe() -> Vec<Operation> {
+    let resource = schema::object(&[
+        ("rating", schema::digits()),
+        ("service", schema::text()),
+        ("desc", schema::map(schema::reference("Label"))),
+        ("volume", schema::digits()),
+    ]);
+    let frame = schema::object(&[
+        ("begin", schema::naive_date()),
+        ("end", schema::naive_date()),
+        ("tenant_id", schema::text()),
+        ("resources", schema::list(resource)),
+    ]);
+    vec![
+        Operation::new("get", "/v1/storage/dataframes", "Rated data points, by period and scope")
+            .attributes(ARGS)
+            .answers(200, "Dataframes.", schema::object(&[("dataframes", schema::list(frame))])),
+    ]
 }

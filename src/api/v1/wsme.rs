@@ -22,12 +22,7 @@ use tracing::error;
 use uuid::Uuid;
 
 use crate::{
-    api::{
-        body::number,
-        dates,
-        error::ApiError,
-        query::{names, pairs},
-    },
+    api::{access::Forbidden, body::number, dates, error::ApiError, query::pairs},
     dataframe::python_str,
     decimal::Decimal,
     rating::{RatingError, edit::EditError},
@@ -42,13 +37,10 @@ pub(super) enum Fault {
     /// The client's mistake, told to it.
     #[error("{1}")]
     Client(StatusCode, String),
-    /// The state database cannot be used.
-    #[error(transparent)]
-    State(#[from] StateError),
     /// Something could not be rated.
     #[error(transparent)]
     Rating(RatingError),
-    /// Dataframes cannot be read.
+    /// Dataframes cannot be read, or the state database cannot be used.
     #[error(transparent)]
     Read(#[from] ApiError),
 }
@@ -77,18 +69,31 @@ impl From<EditError> for Fault {
             EditError::Missing(_) => Self::Client(StatusCode::NOT_FOUND, text),
             EditError::Exists(_) => Self::Client(StatusCode::CONFLICT, text),
             EditError::Refused(_) => Self::bad_request(text),
-            EditError::State(error) => Self::State(error),
+            EditError::State(error) => error.into(),
         }
+    }
+}
+
+impl From<Forbidden> for Fault {
+    fn from(forbidden: Forbidden) -> Self {
+        let text = format!("Policy doesn't allow {} to be performed.", forbidden.rule);
+        Self::Client(StatusCode::FORBIDDEN, text)
     }
 }
 
 impl From<RatingError> for Fault {
     fn from(error: RatingError) -> Self {
         match error {
-            RatingError::State(error) => Self::State(error),
+            RatingError::State(error) => error.into(),
             RatingError::NotNumeric { .. } => Self::bad_request(error.to_string()),
             other => Self::Rating(other),
         }
+    }
+}
+
+impl From<StateError> for Fault {
+    fn from(error: StateError) -> Self {
+        Self::Read(error.into())
     }
 }
 
@@ -109,12 +114,6 @@ impl IntoResponse for Fault {
                 (status, code, text)
             }
             Self::Client(status, text) => (status, "Client", text),
-            Self::State(problem) => {
-                // Logged once, here; what is wrong inside is not the client's to know.
-                error!(error = %problem, "A request failed: {problem}");
-                let text = "The service is temporarily unavailable.".to_owned();
-                (StatusCode::SERVICE_UNAVAILABLE, "Server", text)
-            }
             Self::Rating(problem) => {
                 error!(error = %problem, "A request failed: {problem}");
                 (StatusCode::INTERNAL_SERVER_ERROR, "Server", problem.to_string())
@@ -186,25 +185,13 @@ impl Formatter for Python {
     }
 }
 
-/// Refuses every argument of a query.
-///
-/// # Errors
-/// Names that are there.
-pub(super) fn no_arguments(query: Option<&str>) -> Result<(), Fault> {
-    let names = names(query);
-    match names.is_empty() {
-        true => Ok(()),
-        false => Err(unknown_arguments(&names)),
-    }
-}
-
 fn unknown_arguments(names: &[String]) -> Fault {
     Fault::bad_request(format!("Unknown argument: \"{}\"", names.join(", ")))
 }
 
 /// What an argument, or a key of a body, holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::api) enum Kind {
     Text,
     Bool,
     Int,
@@ -225,7 +212,7 @@ pub(super) enum Kind {
 }
 
 /// An argument or a key: its name, what it holds, whether it must be there.
-pub(super) type Attribute = (&'static str, Kind, bool);
+pub(in crate::api) type Attribute = (&'static str, Kind, bool);
 
 /// A value that was read.
 #[derive(Debug, Clone, PartialEq)]

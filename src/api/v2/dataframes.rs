@@ -2,23 +2,29 @@
 
 use axum::{
     body::Bytes,
-    extract::{RawQuery, State},
+    extract::{FromRequest, RawQuery, Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{NOTHING_FOUND, given, page, window};
+use super::{NOTHING_FOUND, given, json_response, page, window};
 use crate::{
     api::{
-        AppState, body,
+        AppState,
+        access::Caller,
+        body::{self, Whole},
         error::ApiError,
+        openapi::{Operation, schema},
         query::{Args, Kind, Spec},
         stream::{self, Shape},
     },
     storage::{Found, Selection},
     time::{Period, isoformat},
 };
+
+/// Largest body that is read before it is known whether the client may push, in bytes.
+const SMALL: usize = 1 << 20;
 
 const ARGS: &[Spec] = &[
     ("begin", Kind::Date),
@@ -32,12 +38,36 @@ const ARGS: &[Spec] = &[
 /// are rated; all or, on error, none.
 pub(in crate::api) async fn post(
     State(state): State<AppState>,
-    headers: HeaderMap,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Response> {
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    // As in the reference, a body is looked at before the policy; but not a large one.
+    if length.is_none_or(|length| length > SMALL) {
+        let allowed = caller.may("dataframes:add", &[]).map_err(ApiError::from);
+        allowed.map_err(IntoResponse::into_response)?;
+    }
+    let headers = request.headers().clone();
+    let Whole(bytes) =
+        Whole::from_request(request, &state).await.map_err(IntoResponse::into_response)?;
+    keep(&state, &caller, &headers, bytes).await.map_err(IntoResponse::into_response)
+}
+
+async fn keep(
+    state: &AppState,
+    caller: &Caller,
+    headers: &HeaderMap,
     bytes: Bytes,
 ) -> Result<Response, ApiError> {
-    let given = body::json(&headers, &bytes)?;
+    let given = body::json(headers, &bytes)?;
     drop(bytes);
     let frames = given::frames(&given)?;
+    caller.may("dataframes:add", &[])?;
+    if frames.is_empty() {
+        return Err(ApiError::BadRequest("Parameter dataframes must not be empty.".to_owned()));
+    }
+    let frames: Vec<_> = frames.into_iter().filter(|frame| !frame.is_empty()).collect();
     state.storage.append(&frames).await?;
     let kind = [(header::CONTENT_TYPE, "application/json")];
     Ok((StatusCode::NO_CONTENT, kind).into_response())
@@ -46,11 +76,16 @@ pub(in crate::api) async fn post(
 /// `GET /v2/dataframes`: a page of points, merged by period.
 pub(in crate::api) async fn get(
     State(state): State<AppState>,
+    caller: Caller,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let args = Args::parse(query.as_deref(), ARGS)?;
+    caller.may("dataframes:get", &[("project_id", json!(caller.project_id()))])?;
+    let Some(filters) = caller.narrow(args.filters("filters"), &state.keys.scope_key) else {
+        return Ok(json_response(&json!({"total": 0, "dataframes": []})));
+    };
     let (begin, end) = window(&state, &args);
-    let selection = Selection { begin, end, filters: args.filters("filters") };
+    let selection = Selection { begin, end, filters };
     let (total, body) =
         stream::body(state.storage, selection, page(&args), Frames::default()).await?;
     if total == 0 {
@@ -117,4 +152,41 @@ impl Shape for Frames {
         text.push_str("]}");
         text
     }
+}
+
+pub(super) fn describe() -> Vec<Operation> {
+    let labels = schema::map(schema::reference("Label"));
+    let point = |number: &Value, labels: &Value| {
+        let vol = schema::object(&[("unit", schema::text()), ("qty", number.clone())]);
+        schema::object(&[
+            ("vol", vol),
+            ("rating", schema::object(&[("price", number.clone())])),
+            ("groupby", labels.clone()),
+            ("metadata", labels.clone()),
+        ])
+    };
+    let frames = |point: Value, date: Value| {
+        let period = schema::object(&[("begin", date.clone()), ("end", date)]);
+        let usage = schema::map(schema::list(point));
+        schema::list(schema::object(&[("period", period), ("usage", usage)]))
+    };
+    let shown = frames(point(&schema::number(), &labels), schema::date());
+    let mut given = point(&schema::given_number(), &labels);
+    given["required"] = json!(["vol", "groupby", "metadata"]);
+    let mut given = frames(given, schema::reference("Date"));
+    given["minItems"] = json!(1);
+    let path = "/v2/dataframes";
+    vec![
+        Operation::new("get", path, "Rated data points, by period")
+            .arguments(ARGS)
+            .answers(
+                200,
+                "Points of the page, and how many there are.",
+                schema::object(&[("total", schema::integer()), ("dataframes", shown)]),
+            )
+            .may_miss(),
+        Operation::new("post", path, "Keep data points that are priced already")
+            .body_like(schema::object(&[("dataframes", given)]))
+            .ends(204, "All of them are kept."),
+    ]
 }

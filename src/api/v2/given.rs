@@ -35,15 +35,11 @@ pub(super) fn frames(body: &Value) -> Result<Vec<DataFrame>, ApiError> {
         Some(_) => return Err(wrong("expected a list", "'dataframes'")),
         None => return Err(wrong("required key not provided", "'dataframes'")),
     };
-    if list.is_empty() {
-        return Err(ApiError::BadRequest("Parameter dataframes must not be empty.".to_owned()));
-    }
     let mut frames = Vec::with_capacity(list.len());
     for (at, given) in list.iter().enumerate() {
         let place = || wrong("not a valid value", &format!("'dataframes', {at}"));
         frames.push(frame(given).ok_or_else(place)?);
     }
-    frames.retain(|frame| !frame.is_empty());
     Ok(frames)
 }
 

@@ -14,7 +14,7 @@ use axum::{
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::{AppState, query::Args};
+use super::{AppState, openapi::Operation, query::Args};
 use crate::{storage::Page, time::month_of};
 
 /// What the reference says when nothing is found.
@@ -34,4 +34,15 @@ fn window(state: &AppState, args: &Args) -> (DateTime<Utc>, DateTime<Utc>) {
 /// `offset` and `limit`.
 fn page(args: &Args) -> Page {
     Page { offset: args.number("offset").unwrap_or(0), limit: args.number("limit").unwrap_or(100) }
+}
+
+pub(super) fn describe() -> Vec<Operation> {
+    [
+        summary::describe(),
+        dataframes::describe(),
+        scope::describe(),
+        modules::describe(),
+        reprocesses::describe(),
+    ]
+    .concat()
 }

@@ -4,7 +4,6 @@
 //! (`rating::Rater` reads modules again after two seconds).
 
 use axum::{
-    body::Bytes,
     extract::{Path, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
@@ -15,8 +14,10 @@ use super::json_response;
 use crate::{
     api::{
         AppState,
-        body::{self, Kind, Object, Spec},
+        access::Caller,
+        body::{self, Kind, Object, Spec, Whole},
         error::ApiError,
+        openapi::{Operation, schema},
     },
     rating::{MODULES, description, is_configurable},
     state::modules::{self, ModuleState},
@@ -36,8 +37,10 @@ pub(in crate::api) async fn list(State(state): State<AppState>) -> Result<Respon
 /// `GET /v2/rating/modules/{id}`.
 pub(in crate::api) async fn get(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
+    caller.may("v2_rating:get_module", &[])?;
     known(&id)?;
     let states = modules::list(state.database.connection()).await?;
     Ok(json_response(&show(&id, &states)))
@@ -46,11 +49,13 @@ pub(in crate::api) async fn get(
 /// `PUT /v2/rating/modules/{id}`.
 pub(in crate::api) async fn put(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
-    bytes: Bytes,
+    Whole(bytes): Whole,
 ) -> Result<Response, ApiError> {
     let body = Object::check(body::json(&headers, &bytes)?, BODY)?;
+    caller.may("v2_rating:update_module", &[])?;
     known(&id)?;
     let priority = match body.int("priority") {
         Some(priority) => Some(i32::try_from(priority).map_err(|_| {
@@ -83,4 +88,30 @@ fn show(name: &str, states: &[ModuleState]) -> Value {
         "hot_config": is_configurable(name),
         "priority": state.map_or(1, |state| state.priority),
     })
+}
+
+pub(super) fn describe() -> Vec<Operation> {
+    let module = schema::object(&[
+        ("module_id", schema::text()),
+        ("description", schema::text()),
+        ("enabled", schema::boolean()),
+        ("hot_config", schema::boolean()),
+        ("priority", schema::integer()),
+    ]);
+    let modules = schema::object(&[("modules", schema::list(module.clone()))]);
+    let path = "/v2/rating/modules/{module_id}";
+    vec![
+        Operation::new("get", "/v2/rating/modules", "Rating modules").answers(
+            200,
+            "Modules, by name.",
+            modules,
+        ),
+        Operation::new("get", path, "A rating module")
+            .answers(200, "The module.", module)
+            .may_miss(),
+        Operation::new("put", path, "Switch a rating module on or off, or change its priority")
+            .body(BODY)
+            .ends(204, "It is done.")
+            .may_miss(),
+    ]
 }

@@ -1,7 +1,6 @@
 //! `/v2/task/reprocesses`: times of scopes that are rated again.
 
 use axum::{
-    body::Bytes,
     extract::{Path, RawQuery, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
@@ -13,8 +12,10 @@ use super::{json_response, page};
 use crate::{
     api::{
         AppState,
-        body::{self, Object},
+        access::Caller,
+        body::{self, Object, Whole},
         error::ApiError,
+        openapi::{Operation, schema},
         query::{Args, Kind, Spec},
     },
     state::{
@@ -38,26 +39,39 @@ const ARGS: &[Spec] = &[
     ("limit", Kind::Int(1)),
 ];
 
+/// What `order` may be, in small or capital letters.
+const ORDERS: &[&str] = &["asc", "desc"];
+
 /// `GET /v2/task/reprocesses` and `GET /v2/task/reprocesses/{scope_id}`.
 pub(in crate::api) async fn get(
     State(state): State<AppState>,
+    caller: Caller,
     scope_id: Option<Path<String>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let args = Args::parse(query.as_deref(), ARGS)?;
+    let scope_ids = scope_id.map_or_else(|| args.list("scope_ids"), |Path(id)| vec![id]);
+    caller.may("schedule:get_task_reprocesses", &[("tenant_id", meant(&scope_ids, &caller))])?;
     let order = args.text("order").unwrap_or("desc").to_lowercase();
-    if !matches!(order.as_str(), "asc" | "desc") {
+    if !ORDERS.contains(&order.as_str()) {
         let text =
             format!("The order [{order}] is not valid. Accepted values are ['asc', 'desc'].");
         return Err(ApiError::BadRequest(text));
     }
-    let scope_ids = scope_id.map_or_else(|| args.list("scope_ids"), |Path(id)| vec![id]);
     let page = page(&args);
     let last_first = order == "desc";
     let page = (page.offset, page.limit);
     let found = reprocessing::list(&state.database, &scope_ids, last_first, page).await?;
     let results: Vec<Value> = found.iter().map(show).collect();
     Ok(json_response(&json!({"results": results})))
+}
+
+/// What a request is about: the caller's own project, or else scopes.
+fn meant(scope_ids: &[String], caller: &Caller) -> Value {
+    match caller.project_id() {
+        Some(project) => json!(project),
+        None => json!(scope_ids),
+    }
 }
 
 /// Dates without zone, in UTC, as the table has them.
@@ -82,11 +96,13 @@ const BODY: &[body::Spec] = &[
 /// `POST /v2/task/reprocesses`
 pub(in crate::api) async fn post(
     State(state): State<AppState>,
+    caller: Caller,
     headers: HeaderMap,
-    bytes: Bytes,
+    Whole(bytes): Whole,
 ) -> Result<Response, ApiError> {
     let body = Object::check(body::json(&headers, &bytes)?, BODY)?;
     let (scope_ids, reason) = (body.list("scope_ids"), body.text("reason").unwrap_or_default());
+    caller.may("schedule:task_reprocesses", &[("tenant_id", meant(&scope_ids, &caller))])?;
     let dates = (body.date("start_reprocess_time"), body.date("end_reprocess_time"));
     let (Some(start), Some(end)) = dates else {
         return Err(body.invalid("start_reprocess_time", "expected dt_from_iso_as_utc"));
@@ -225,4 +241,34 @@ fn range(start: DateTime<Utc>, end: DateTime<Utc>) -> String {
 fn python_list(texts: &[String]) -> String {
     let texts: Vec<_> = texts.iter().map(|text| python_repr(text)).collect();
     format!("[{}]", texts.join(", "))
+}
+
+pub(super) fn describe() -> Vec<Operation> {
+    let current = json!({"anyOf": [schema::naive_date(), {"const": ""}]});
+    let schedule = schema::object(&[
+        ("scope_id", schema::text()),
+        ("reason", schema::text()),
+        ("start_reprocess_time", schema::naive_date()),
+        ("end_reprocess_time", schema::naive_date()),
+        ("current_reprocess_time", current),
+    ]);
+    let mut body = schema::of_body(BODY);
+    body["properties"]["reason"] = json!({"type": "string", "pattern": "\\S"});
+    let path = "/v2/task/reprocesses";
+    let list = |path: &str| {
+        let schedules = schema::object(&[("results", schema::list(schedule.clone()))]);
+        Operation::new("get", path, "What is scheduled to be rated again")
+            .arguments(ARGS)
+            .choice("order", ORDERS)
+            .answers(200, "Schedules.", schedules)
+    };
+    vec![
+        list(path),
+        list("/v2/task/reprocesses/{scope_id}"),
+        Operation::new("post", path, "Schedule scopes to be rated again").body_like(body).answers(
+            202,
+            "A processor does it soon.",
+            schema::object(&[]),
+        ),
+    ]
 }

@@ -1,7 +1,6 @@
 //! `/v2/scope`: scopes and how far they are rated.
 
 use axum::{
-    body::Bytes,
     extract::{RawQuery, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
@@ -12,8 +11,10 @@ use super::{NOTHING_FOUND, json_response, page};
 use crate::{
     api::{
         AppState,
-        body::{self, Object},
+        access::Caller,
+        body::{self, Object, Whole},
         error::ApiError,
+        openapi::{Operation, schema},
         query::{Args, Kind, Spec},
     },
     state::{
@@ -41,9 +42,11 @@ const ARGS: &[Spec] = &[
 /// `GET /v2/scope`.
 pub(in crate::api) async fn get(
     State(state): State<AppState>,
+    caller: Caller,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let args = Args::parse(query.as_deref(), ARGS)?;
+    caller.may("scope:get_state", &[("project_id", meant(&args.list("scope_id"), &caller))])?;
     let filter = ScopeFilter {
         identifiers: args.list("scope_id"),
         scope_keys: args.list("scope_key"),
@@ -60,6 +63,14 @@ pub(in crate::api) async fn get(
     Ok(json_response(&json!({"results": results})))
 }
 
+/// What a request is about: scopes, or else the caller's own project.
+fn meant(scope_ids: &[String], caller: &Caller) -> Value {
+    match scope_ids {
+        [] => json!(caller.project_id()),
+        scope_ids => json!(scope_ids),
+    }
+}
+
 const RESET: &[body::Spec] = &[
     ("all_scopes", body::Kind::Bool, false),
     ("scope_id", body::Kind::List, false),
@@ -74,13 +85,15 @@ const RESET: &[body::Spec] = &[
 /// `PUT /v2/scope`: active scopes go back, which a processor does soon after.
 pub(in crate::api) async fn put(
     State(state): State<AppState>,
+    caller: Caller,
     headers: HeaderMap,
-    bytes: Bytes,
+    Whole(bytes): Whole,
 ) -> Result<Response, ApiError> {
     let body = Object::check(body::json(&headers, &bytes)?, RESET)?;
     if body.has("all_scopes") && body.has("scope_id") {
         return Err(body.exclusive("scope_selector"));
     }
+    caller.may("scope:reset_state", &[("project_id", meant(&body.list("scope_id"), &caller))])?;
     let identifiers = body.list("scope_id");
     if !body.boolean("all_scopes").unwrap_or(false) && identifiers.is_empty() {
         let text = "Either all_scopes or a scope_id should be specified.";
@@ -120,10 +133,12 @@ const CHANGE: &[body::Spec] = &[
 /// `PATCH /v2/scope`: switches a scope on or off, or gives it other keys.
 pub(in crate::api) async fn patch(
     State(state): State<AppState>,
+    caller: Caller,
     headers: HeaderMap,
-    bytes: Bytes,
+    Whole(bytes): Whole,
 ) -> Result<Response, ApiError> {
     let body = Object::check(body::json(&headers, &bytes)?, CHANGE)?;
+    caller.may("scope:patch_state", &[("tenant_id", json!(body.text("scope_id")))])?;
     let scope_id = identifier(&body)?;
     let scope = match of_name(&state, &scope_id).await?.as_slice() {
         [] => return Err(ApiError::NotFound(NOTHING_FOUND.to_owned())),
@@ -151,11 +166,13 @@ pub(in crate::api) async fn patch(
 /// configuration.
 pub(in crate::api) async fn post(
     State(state): State<AppState>,
+    caller: Caller,
     headers: HeaderMap,
-    bytes: Bytes,
+    Whole(bytes): Whole,
 ) -> Result<Response, ApiError> {
     let specs: Vec<body::Spec> = CHANGE.iter().copied().chain([(LAST.0, LAST.1, true)]).collect();
     let body = Object::check(body::json(&headers, &bytes)?, &specs)?;
+    caller.may("scope:post_state", &[("tenant_id", json!(body.text("scope_id")))])?;
     let scope_id = identifier(&body)?;
     let exists = || {
         let text = format!("Cannot create a scope with an already existing scope_id: {scope_id}.");
@@ -228,4 +245,48 @@ fn show(scope: &ScopeState) -> Value {
         "active": scope.active,
         "scope_activation_toggle_date": isoformat(scope.toggled.and_utc()),
     })
+}
+
+pub(super) fn describe() -> Vec<Operation> {
+    let scope = schema::object(&[
+        ("scope_id", schema::text()),
+        ("scope_key", schema::nullable(schema::text())),
+        ("fetcher", schema::nullable(schema::text())),
+        ("collector", schema::nullable(schema::text())),
+        ("last_processed_timestamp", schema::date()),
+        ("active", schema::boolean()),
+        ("scope_activation_toggle_date", schema::date()),
+    ]);
+    let path = "/v2/scope";
+    let named = |specs: &[body::Spec]| {
+        let mut body = schema::of_body(specs);
+        body["properties"]["scope_id"] = schema::name(1, LONGEST.0);
+        for key in ["scope_key", "fetcher", "collector"] {
+            body["properties"][key] = schema::name(0, LONGEST.1);
+        }
+        body
+    };
+    let new: Vec<body::Spec> = CHANGE.iter().copied().chain([(LAST.0, LAST.1, true)]).collect();
+    let mut reset = schema::of_body(RESET);
+    let all = json!({"required": ["all_scopes"], "properties": {"all_scopes": {"const": true}}});
+    reset["oneOf"] = json!([{"required": ["scope_id"]}, all]);
+    reset["anyOf"] = json!([{"required": [LAST.0]}, {"required": ["state"]}]);
+    vec![
+        Operation::new("get", path, "Scopes, and how far they are rated")
+            .arguments(ARGS)
+            .answers(200, "Scopes.", schema::object(&[("results", schema::list(scope.clone()))]))
+            .may_miss(),
+        Operation::new("put", path, "Send scopes back, to be rated again from a date")
+            .body_like(reset)
+            .answers(202, "A processor does it soon.", schema::object(&[]))
+            .may_miss(),
+        Operation::new("patch", path, "Switch a scope on or off, or give it other keys")
+            .body_like(named(CHANGE))
+            .answers(200, "The scope as it is now.", scope.clone())
+            .may_miss(),
+        Operation::new("post", path, "Make a scope")
+            .body_like(named(&new))
+            .answers(200, "The scope.", scope)
+            .may_miss(),
+    ]
 }

@@ -10,7 +10,9 @@ use super::{json_response, page, window};
 use crate::{
     api::{
         AppState,
+        access::Caller,
         error::ApiError,
+        openapi::{Operation, schema},
         query::{Args, Kind, Spec},
     },
     storage::{GroupKey, Selection, TotalRow},
@@ -28,19 +30,27 @@ const ARGS: &[Spec] = &[
     ("limit", Kind::Int(1)),
 ];
 
+/// What `response_format` may be.
+const FORMATS: &[&str] = &["table", "object"];
+
 /// Columns that every row has; a label of the same name gets none.
 const FIXED: [&str; 4] = ["begin", "end", "qty", "rate"];
 
 /// `GET /v2/summary`.
 pub(in crate::api) async fn get(
     State(state): State<AppState>,
+    caller: Caller,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let args = Args::parse(query.as_deref(), ARGS)?;
     let format = args.text("response_format").unwrap_or("table");
-    if !matches!(format, "table" | "object") {
+    if !FORMATS.contains(&format) {
         return Err(args.invalid("response_format", "value must be one of ['object', 'table']"));
     }
+    caller.may("summary:get_summary", &[("project_id", json!(caller.project_id()))])?;
+    let Some(filters) = caller.narrow(args.filters("filters"), &state.keys.scope_key) else {
+        return Ok(json_response(&json!({"total": 0, "columns": [], "results": []})));
+    };
     let mut groupby: Vec<GroupKey> = Vec::new();
     for element in args.list("groupby") {
         let key = GroupKey::parse(&element)?;
@@ -49,7 +59,7 @@ pub(in crate::api) async fn get(
         }
     }
     let (begin, end) = window(&state, &args);
-    let selection = Selection { begin, end, filters: args.filters("filters") };
+    let selection = Selection { begin, end, filters };
     let totals = state.storage.total(&selection, &groupby, page(&args)).await?;
 
     let labels: Vec<&str> = groupby.iter().filter_map(GroupKey::column).collect();
@@ -77,4 +87,25 @@ pub(in crate::api) async fn get(
             rows.iter().map(|row| row.iter().cloned().collect()).collect();
         json!({"total": totals.total, "results": results, "format": "object"})
     }))
+}
+
+pub(super) fn describe() -> Vec<Operation> {
+    let row = schema::map(schema::reference("Label"));
+    let table = schema::object(&[
+        ("total", schema::integer()),
+        ("columns", schema::list(schema::text())),
+        ("results", schema::list(schema::list(schema::reference("Label")))),
+        ("format", schema::one_of(&["table"])),
+    ]);
+    let object = schema::object(&[
+        ("total", schema::integer()),
+        ("results", schema::list(row)),
+        ("format", schema::one_of(&["object"])),
+    ]);
+    vec![
+        Operation::new("get", "/v2/summary", "Sums of quantities and prices")
+            .arguments(ARGS)
+            .choice("response_format", FORMATS)
+            .answers(200, "Sums by group.", json!({"oneOf": [table, object]})),
+    ]
 }

@@ -7,7 +7,7 @@
 use sea_orm::{ConnectionTrait, DatabaseBackend};
 
 /// Version of our own tables.
-pub(super) const VERSION: i64 = 4;
+pub(super) const VERSION: i64 = 5;
 
 /// All tables of [`VERSION`]. `{id}` numbers rows, `{text}` holds any text,
 /// `{options}` and `{clustered}` end a table.
@@ -44,7 +44,8 @@ CREATE TABLE IF NOT EXISTS ratekitty_dataframes (
   store VARCHAR(64) NOT NULL DEFAULT 'sql',
   appended BOOLEAN NOT NULL DEFAULT FALSE,
   stream_id BIGINT,
-  stream_offset BIGINT
+  stream_offset BIGINT,
+  writer VARCHAR(128) NOT NULL DEFAULT ''
 ){options};
 CREATE INDEX ratekitty_dataframes_period
   ON ratekitty_dataframes (begin_epoch, end_epoch, scope_id, type);
@@ -73,7 +74,8 @@ CREATE TABLE IF NOT EXISTS ratekitty_streams (
   last_epoch BIGINT NOT NULL,
   known_ns BIGINT NOT NULL,
   pending_ns BIGINT,
-  digest VARCHAR(64) NOT NULL
+  digest VARCHAR(64) NOT NULL,
+  writer VARCHAR(128) NOT NULL DEFAULT ''
 ){options};
 CREATE INDEX ratekitty_streams_scope ON ratekitty_streams (store, scope_key, scope_id);
 CREATE TABLE IF NOT EXISTS ratekitty_superseded (
@@ -93,6 +95,10 @@ CREATE TABLE IF NOT EXISTS ratekitty_resets (
   scope_id VARCHAR(256) NOT NULL,
   last_epoch BIGINT NOT NULL,
   requested_epoch BIGINT NOT NULL
+){options};
+CREATE TABLE IF NOT EXISTS ratekitty_schedules (
+  schedule BIGINT NOT NULL PRIMARY KEY,
+  scope BIGINT NOT NULL
 ){options};
 ";
 
@@ -159,6 +165,19 @@ CREATE TABLE IF NOT EXISTS ratekitty_resets (
 ){options};
 ",
     ),
+    (
+        5,
+        "
+ALTER TABLE ratekitty_dataframes ADD COLUMN writer VARCHAR(128) NOT NULL DEFAULT '';
+ALTER TABLE ratekitty_streams ADD COLUMN writer VARCHAR(128) NOT NULL DEFAULT '';
+UPDATE ratekitty_dataframes SET writer = COALESCE((SELECT MIN(s.collector) FROM cloudkitty_storage_states s WHERE {identifier} = ratekitty_dataframes.scope_id), '') WHERE NOT appended;
+UPDATE ratekitty_streams SET writer = COALESCE((SELECT MIN(s.collector) FROM cloudkitty_storage_states s WHERE {identifier} = ratekitty_streams.scope_id), '') WHERE NOT appended;
+CREATE TABLE IF NOT EXISTS ratekitty_schedules (
+  schedule BIGINT NOT NULL PRIMARY KEY,
+  scope BIGINT NOT NULL
+){options};
+",
+    ),
 ];
 
 /// A collation of MariaDB and of MySQL that compares bytes and adds no blanks.
@@ -183,7 +202,15 @@ fn filled(connection: &impl ConnectionTrait, collation: &str, script: &str) -> V
         }
         _ => ("INTEGER NOT NULL PRIMARY KEY", "TEXT", "", " WITHOUT ROWID"),
     };
+    // Their table may have another character set.
+    let identifier = match connection.get_database_backend() {
+        DatabaseBackend::MySql => {
+            format!("CONVERT(s.identifier USING utf8mb4) COLLATE {collation}")
+        }
+        _ => "s.identifier".to_owned(),
+    };
     let sql = script
+        .replace("{identifier}", &identifier)
         .replace("{id}", id)
         .replace("{text}", text)
         .replace("{options}", options)

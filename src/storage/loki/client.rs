@@ -19,7 +19,7 @@ use super::{
 use crate::{
     config::sections::storage_loki::{Login, PushFormat, StorageLoki},
     http::{
-        self, BodyError, ClientError, ClientSettings,
+        self, BodyError, ClientError, ClientSettings, Redirects,
         retry::{retry, retry_after},
     },
 };
@@ -97,7 +97,7 @@ impl LokiClient {
             identity: settings.identity.clone(),
             timeout: settings.timeout,
             // A redirected push would arrive as a GET, and be taken for done.
-            no_redirects: true,
+            redirects: Redirects::Refused,
         };
         Ok(Self {
             http: http::client(&client)?,

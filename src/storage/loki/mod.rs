@@ -45,7 +45,7 @@ use crate::{
     dataframe::DataFrame,
     http::ClientError,
     state::{Database, Step},
-    time::Clock,
+    time::{Clock, Period},
 };
 
 /// Storage in a Loki.
@@ -60,6 +60,8 @@ pub struct LokiStorage {
     common: Vec<(String, String)>,
     /// Label that names the scope.
     scope_key: String,
+    /// Whether periods may be rated that another collector has rated.
+    beside_others: bool,
     structured_metadata: bool,
     read_cloudkitty_entries: bool,
     delete_superseded: bool,
@@ -91,6 +93,7 @@ impl LokiStorage {
             store: store_name(settings),
             common: settings.stream.clone(),
             scope_key: config.collect.scope_key.clone(),
+            beside_others: config.ratekitty.beside_other_collectors,
             structured_metadata: settings.structured_metadata,
             read_cloudkitty_entries: settings.read_cloudkitty_entries,
             delete_superseded: settings.delete_superseded,
@@ -158,6 +161,16 @@ impl Storage for LokiStorage {
         step: &Step<'_>,
     ) -> Result<(), StorageError> {
         self.forget(scope_id, begin, end, step).await
+    }
+
+    async fn crossing(
+        &self,
+        scope_id: &str,
+        writer: &str,
+        time: Period,
+    ) -> Result<Option<Period>, StorageError> {
+        let (begin, end) = (time.begin.timestamp(), time.end.timestamp());
+        self.owner(scope_id, writer).kept().crossing(self.database.connection(), begin, end).await
     }
 
     async fn probe(&self) -> Vec<Finding> {

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     state::{Context, Transaction, for_update, insert_row, statement},
-    storage::StorageError,
+    storage::{StorageError, heads::Kept},
     time::Period,
 };
 
@@ -148,22 +148,33 @@ pub struct Owner<'a> {
     pub scope_key: &'a str,
     /// Its identifier.
     pub scope_id: &'a str,
+    /// Who writes.
+    pub writer: &'a str,
 }
 
-impl Owner<'_> {
+impl<'a> Owner<'a> {
+    /// Its heads.
+    pub fn kept(&self) -> Kept<'a> {
+        let Self { store, scope_key, scope_id, writer } = *self;
+        Kept { store, scope_key, scope_id, writer }
+    }
+
     fn values(&self) -> Vec<SqlValue> {
         vec![self.store.into(), self.scope_key.into(), self.scope_id.into()]
     }
 
-    /// Its streams, the newest first; nobody else may change them until the
+    /// Its streams that this writer may write, the newest first; nobody else may change them until the
     /// transaction ends.
     pub async fn streams(&self, transaction: &Transaction) -> Result<Vec<Stream>, StorageError> {
         let sql = format!(
             "SELECT {COLUMNS} FROM ratekitty_streams \
-             WHERE store = ? AND scope_key = ? AND scope_id = ? ORDER BY id DESC{}",
+             WHERE store = ? AND scope_key = ? AND scope_id = ? \
+             AND (appended OR writer = ?) ORDER BY id DESC{}",
             for_update(transaction)
         );
-        let rows = transaction.query_all_raw(statement(transaction, &sql, self.values())).await;
+        let mut values = self.values();
+        values.push(self.writer.into());
+        let rows = transaction.query_all_raw(statement(transaction, &sql, values)).await;
         rows.to("read streams")?.iter().map(Stream::read).collect()
     }
 
@@ -191,8 +202,8 @@ impl Owner<'_> {
         };
         stream.known_ns = stream.second_ns(first);
         let sql = "INSERT INTO ratekitty_streams (store, scope_key, scope_id, label, appended, \
-                   uneven, period_seconds, first_epoch, last_epoch, known_ns, digest) \
-                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+                   uneven, period_seconds, first_epoch, last_epoch, known_ns, digest, writer) \
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         let mut values = self.values();
         values.extend([
             stream.label.as_str().into(),
@@ -203,6 +214,7 @@ impl Owner<'_> {
             first.into(),
             stream.known_ns.into(),
             SqlValue::from(""),
+            if appended { "" } else { self.writer }.into(),
         ]);
         stream.id = insert_row(transaction, sql, values).await.to("begin a stream")?;
         Ok(stream)

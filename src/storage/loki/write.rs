@@ -22,7 +22,7 @@ use crate::{
     state::{Context, Step, Transaction, statement},
     storage::{
         StorageError,
-        heads::{Block, Place, blocks_of, delete_heads, scopes_of, sorted_blocks},
+        heads::{Block, Place, blocks_of, scopes_of, sorted_blocks},
     },
     time::Period,
 };
@@ -112,8 +112,8 @@ struct Write<'a> {
 }
 
 impl LokiStorage {
-    fn owner<'a>(&'a self, scope_id: &'a str) -> Owner<'a> {
-        Owner { store: &self.store, scope_key: &self.scope_key, scope_id }
+    pub(super) fn owner<'a>(&'a self, scope_id: &'a str, writer: &'a str) -> Owner<'a> {
+        Owner { store: &self.store, scope_key: &self.scope_key, scope_id, writer }
     }
 
     /// Labels of a stream.
@@ -132,7 +132,8 @@ impl LokiStorage {
         frame: &DataFrame,
         step: &Step<'_>,
     ) -> Result<(), StorageError> {
-        let owner = self.owner(scope_id);
+        let writer = step.writer();
+        let owner = self.owner(scope_id, &writer);
         let blocks = blocks_of(scope_id, frame);
         let mut prepared = Prepared::new(frame.period, blocks, self.structured_metadata)?;
         let digest = Prepared::digest(&[&prepared]);
@@ -141,6 +142,8 @@ impl LokiStorage {
             let transaction = self.database.begin().await?;
             // Nothing is pushed that could not count.
             step.check(&transaction).await?;
+            let kept = owner.kept();
+            kept.check_replaceable(&transaction, frame.period, self.beside_others).await?;
             let Some(stream) =
                 intend_to_replace(&transaction, owner, &mut prepared, &digest).await?
             else {
@@ -150,7 +153,7 @@ impl LokiStorage {
             let mut write = Write { scope_id, stream, parts: vec![prepared], offsets: vec![0] };
             if write.parts.iter().all(|part| part.entries.is_empty()) {
                 step.take(&transaction).await?;
-                self.settle(&transaction, &mut write, &digest, false).await?;
+                self.settle(&transaction, &mut write, &digest, Some(&writer)).await?;
                 return Ok(transaction.commit().await.to("commit a period")?);
             }
             transaction.commit().await.to("note a push")?;
@@ -158,7 +161,8 @@ impl LokiStorage {
                 Ok(()) => {
                     let transaction = self.database.begin().await?;
                     step.take(&transaction).await?;
-                    let superseded = self.settle(&transaction, &mut write, &digest, false).await?;
+                    let superseded =
+                        self.settle(&transaction, &mut write, &digest, Some(&writer)).await?;
                     transaction.commit().await.to("commit a period")?;
                     self.clean_up(&superseded).await;
                     return Ok(());
@@ -205,7 +209,7 @@ impl LokiStorage {
         let mut intended = Vec::new();
         for (scope_id, mut parts) in writes {
             let digest = digest_of(&parts);
-            let owner = self.owner(scope_id);
+            let owner = self.owner(scope_id, "");
             let (stream, offsets) =
                 intend_to_append(&transaction, owner, &mut parts, &digest).await?;
             intended.push((digest, Write { scope_id, stream, parts, offsets }));
@@ -215,7 +219,7 @@ impl LokiStorage {
         if let Err(error) = self.push(&writes).await {
             let transaction = self.database.begin().await?;
             for (_, write) in &intended {
-                let owner = self.owner(write.scope_id);
+                let owner = self.owner(write.scope_id, "");
                 match owner.give_up_push(&transaction, &write.stream).await {
                     // Someone else gave it up already.
                     Ok(()) | Err(StorageError::Overtaken(_)) => {}
@@ -227,7 +231,7 @@ impl LokiStorage {
         }
         let transaction = self.database.begin().await?;
         for (digest, write) in &mut intended {
-            self.settle(&transaction, write, digest, true).await?;
+            self.settle(&transaction, write, digest, None).await?;
         }
         Ok(transaction.commit().await.to("commit data points")?)
     }
@@ -267,16 +271,17 @@ impl LokiStorage {
         stream::iter(pushes).buffer_unordered(at_once).try_collect().await
     }
 
-    /// Makes pushed entries count, in place of what counted before if
-    /// `appended` is not set. Gives what they superseded.
+    /// Makes pushed entries count, in place of what their writer wrote before; what
+    /// has no writer is appended. Gives what they superseded.
     async fn settle(
         &self,
         transaction: &Transaction,
         write: &mut Write<'_>,
         digest: &str,
-        appended: bool,
+        writer: Option<&str>,
     ) -> Result<Vec<(i64, Span)>, StorageError> {
-        let owner = self.owner(write.scope_id);
+        let (appended, writer) = (writer.is_none(), writer.unwrap_or_default());
+        let owner = self.owner(write.scope_id, writer);
         let streams = owner.streams(transaction).await?;
         let Some(stream) = streams.iter().find(|stream| stream.id == write.stream.id) else {
             return Err(StorageError::Overtaken(write.scope_id.to_owned()));
@@ -299,6 +304,7 @@ impl LokiStorage {
                     store: &self.store,
                     scope_key: &self.scope_key,
                     appended,
+                    writer,
                     stream: Some((stream.id, offset)),
                 };
                 place.write_head(transaction, block).await?;
@@ -320,7 +326,8 @@ impl LokiStorage {
         step: &Step<'_>,
     ) -> Result<(), StorageError> {
         let (begin, end) = (begin.timestamp(), end.timestamp());
-        let owner = self.owner(scope_id);
+        let writer = step.writer();
+        let owner = self.owner(scope_id, &writer);
         let transaction = self.database.begin().await?;
         step.take(&transaction).await?;
         let mut superseded = Vec::new();
@@ -351,8 +358,7 @@ impl LokiStorage {
         let now = self.clock.now().timestamp();
         let span = (begin.saturating_mul(SECOND), end.min(now).saturating_mul(SECOND));
         owner.supersede(&transaction, None, span).await?;
-        let place = (self.store.as_str(), self.scope_key.as_str());
-        delete_heads(&transaction, place, scope_id, (begin, end)).await?;
+        owner.kept().delete(&transaction, (begin, end), true).await?;
         transaction.commit().await.to("delete data points")?;
         self.clean_up(&superseded).await;
         Ok(())
@@ -473,22 +479,13 @@ async fn replace_heads(
 ) -> Result<Vec<(i64, Span)>, StorageError> {
     let action = "replace a period";
     let (begin, end) = (period.begin.timestamp(), period.end.timestamp());
-    let condition = "store = ? AND scope_key = ? AND scope_id = ? AND appended = ? \
-                     AND begin_epoch >= ? AND begin_epoch < ?";
-    let values = || {
-        [
-            owner.store.into(),
-            owner.scope_key.into(),
-            owner.scope_id.into(),
-            false.into(),
-            begin.into(),
-            end.into(),
-        ]
-    };
+    let (condition, mut values) = owner.kept().rated();
     let sql = format!(
-        "SELECT DISTINCT stream_id, begin_epoch FROM ratekitty_dataframes WHERE {condition}"
+        "SELECT DISTINCT stream_id, begin_epoch FROM ratekitty_dataframes WHERE {condition} \
+         AND begin_epoch >= ? AND begin_epoch < ?"
     );
-    let rows = transaction.query_all_raw(statement(transaction, &sql, values())).await;
+    values.extend([begin.into(), end.into()]);
+    let rows = transaction.query_all_raw(statement(transaction, &sql, values)).await;
     let mut superseded = Vec::new();
     // What counted before does not any more, should it come again.
     let replaced = |s: &&Stream| !s.appended && s.id != stream.id && (begin..end).contains(&s.last);
@@ -509,7 +506,6 @@ async fn replace_heads(
             superseded.push((old.id, (from, from + SECOND)));
         }
     }
-    let sql = format!("DELETE FROM ratekitty_dataframes WHERE {condition}");
-    transaction.execute_raw(statement(transaction, &sql, values())).await.to(action)?;
+    owner.kept().delete(transaction, (begin, end), false).await?;
     Ok(superseded)
 }

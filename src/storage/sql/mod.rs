@@ -25,6 +25,7 @@ use super::{GroupKey, Page, PointSink, Selection, Storage, StorageError, Totals}
 use crate::{
     dataframe::DataFrame,
     state::{Database, Step},
+    time::Period,
 };
 
 /// Name of this store in the rows of its heads.
@@ -40,16 +41,19 @@ pub struct SqlStorage {
     database: Database,
     /// Label that names the scope.
     scope_key: String,
+    /// Whether periods may be rated that another collector has rated.
+    beside_others: bool,
     series: series::SeriesCache,
     reads: Semaphore,
 }
 
 impl SqlStorage {
     /// A storage in `database`, whose tables must be there.
-    pub fn new(database: Database, scope_key: &str) -> Self {
+    pub fn new(database: Database, scope_key: &str, beside_others: bool) -> Self {
         Self {
             database,
             scope_key: scope_key.to_owned(),
+            beside_others,
             series: series::SeriesCache::default(),
             reads: Semaphore::new(READS_AT_ONCE),
         }
@@ -99,5 +103,15 @@ impl Storage for SqlStorage {
         step: &Step<'_>,
     ) -> Result<(), StorageError> {
         self.forget(scope_id, begin, end, step).await
+    }
+
+    async fn crossing(
+        &self,
+        scope_id: &str,
+        writer: &str,
+        time: Period,
+    ) -> Result<Option<Period>, StorageError> {
+        let (begin, end) = (time.begin.timestamp(), time.end.timestamp());
+        self.kept(scope_id, writer).crossing(self.database.connection(), begin, end).await
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     state::{Context, Step, placeholders, statement},
     storage::{
         StorageError,
-        heads::{Block, Place, blocks_of, delete_heads, scopes_of, sorted_blocks},
+        heads::{Block, Kept, Place, blocks_of, scopes_of, sorted_blocks},
     },
     time::{Period, local},
 };
@@ -43,27 +43,21 @@ impl SqlStorage {
             block.points.iter().map(move |point| Identity::of(point, begin))
         });
         let identities = points.collect::<Result<Vec<_>, StorageError>>()?;
+        let writer = replaced.map(|(.., step)| step.writer()).unwrap_or_default();
         let transaction = self.database.begin().await?;
         if let Some((scope_id, period, step)) = replaced {
             step.take(&transaction).await?;
-            let sql = "DELETE FROM ratekitty_dataframes WHERE store = ? AND appended = ? \
-                       AND scope_key = ? AND scope_id = ? AND begin_epoch >= ? AND begin_epoch < ?";
-            let values = [
-                STORE.into(),
-                false.into(),
-                self.scope_key.as_str().into(),
-                scope_id.into(),
-                period.begin.timestamp().into(),
-                period.end.timestamp().into(),
-            ];
-            let delete = statement(&transaction, sql, values);
-            transaction.execute_raw(delete).await.to("replace a period")?;
+            let kept = self.kept(scope_id, &writer);
+            kept.check_replaceable(&transaction, period, self.beside_others).await?;
+            let time = (period.begin.timestamp(), period.end.timestamp());
+            kept.delete(&transaction, time, false).await?;
         }
         let ids = self.series_ids(&transaction, &identities).await?;
         let place = Place {
             store: STORE,
             scope_key: &self.scope_key,
             appended: replaced.is_none(),
+            writer: &writer,
             stream: None,
         };
         let mut identities = identities.iter();
@@ -103,6 +97,11 @@ impl SqlStorage {
         Ok(())
     }
 
+    /// What a writer keeps of a scope.
+    pub(super) fn kept<'a>(&'a self, scope_id: &'a str, writer: &'a str) -> Kept<'a> {
+        Kept { store: STORE, scope_key: &self.scope_key, scope_id, writer }
+    }
+
     pub(super) async fn forget(
         &self,
         scope_id: &str,
@@ -113,7 +112,7 @@ impl SqlStorage {
         let time = (begin.timestamp(), end.timestamp());
         let transaction = self.database.begin().await?;
         step.take(&transaction).await?;
-        delete_heads(&transaction, (STORE, &self.scope_key), scope_id, time).await?;
+        self.kept(scope_id, &step.writer()).delete(&transaction, time, true).await?;
         Ok(transaction.commit().await.to("delete data points")?)
     }
 }
