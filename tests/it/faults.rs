@@ -297,6 +297,15 @@ impl Storage for Meddling {
         self.storage.total(selection, groupby, page).await
     }
 
+    async fn crossing(
+        &self,
+        scope_id: &str,
+        writer: &str,
+        time: Period,
+    ) -> Result<Option<Period>, StorageError> {
+        self.storage.crossing(scope_id, writer, time).await
+    }
+
     async fn delete(
         &self,
         scope_id: &str,

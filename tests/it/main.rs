@@ -8,8 +8,10 @@
     reason = "a test fails by panicking"
 )]
 
+mod connections;
 mod databases;
 mod faults;
+mod keystone;
 mod layering;
 mod locks;
 mod loki;

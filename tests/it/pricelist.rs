@@ -1,15 +1,24 @@
 //! The price list as a file.
 
+use std::collections::BTreeSet;
+
+use chrono::NaiveDateTime;
 use ratekitty::{
     dataframe::{DataFrame, DataPoint, Labels},
     decimal::Decimal,
-    rating::{hashmap::Rules, pricelist::PriceList},
-    state::rating_rules,
+    rating::{Rater, hashmap::Rules, pricelist::PriceList},
+    state::{
+        audit::Audit,
+        collectors,
+        modules::{self, ModuleState},
+        rating_rules::{self, CostType, MappingRow, Parent, ThresholdRow, new_id},
+        scripts,
+    },
     time::{Period, seconds},
 };
 use serde_json::json;
 
-use crate::support::{TestApp, cloud::METRICS};
+use crate::support::{Db, TestApp, cloud::METRICS};
 
 const LIST: &str = r#"
 modules:
@@ -30,7 +39,7 @@ hashmap:
     - name: volume
 "#;
 
-fn now() -> chrono::NaiveDateTime {
+fn now() -> NaiveDateTime {
     "2026-11-01T00:00:00".parse().unwrap()
 }
 
@@ -92,7 +101,7 @@ fn refuses_what_the_api_would_refuse() {
         ("modules: {hashmaps: {enabled: true}}\nhashmap: {services: []}".to_owned(), "not known"),
         (
             "modules: {hashmap: {enabled: true, priority: 0}}\nhashmap: {services: []}".to_owned(),
-            "at least 1",
+            "must not be 0",
         ),
         ("".to_owned(), ""),
         ("modules: {}".to_owned(), "hashmap"),
@@ -117,6 +126,19 @@ fn refuses_what_the_api_would_refuse() {
                 "      thresholds: [{level: 1, type: flat, cost: 1}, {level: 1.0, type: rate, cost: 2}]",
             ),
             "two thresholds",
+        ),
+        (
+            service(
+                "      thresholds: [{level: 1, type: flat, cost: 1, tenant_id: p, group: g}, {level: 1, type: flat, cost: 1, tenant_id: p, overlaps: true}]",
+            ),
+            "two thresholds",
+        ),
+        (service("      thresholds: [{level: 1234567890123, type: flat, cost: 1}]"), "12 digits"),
+        (service("      mappings: [{type: flat, cost: -1234567890123}]"), "12 digits"),
+        (service("      mappings: [{type: flat, cost: 1, name: ''}]"), "1 to 255"),
+        (
+            "hashmap: {services: []}\npyscripts: [{name: a, data: 'if'}]".to_owned(),
+            "The script is no Python",
         ),
         (
             service(
@@ -221,4 +243,225 @@ async fn an_import_is_seen_whole_or_not_at_all() {
         assert_eq!(frame.usage[0].1[0].price, Decimal::from(10));
     }
     importer.await.unwrap();
+}
+
+/// Texts that files and databases are known to change. All databases can hold
+/// them, and none finds two of them to be the same.
+const TEXTS: [&str; 8] = [
+    "",
+    "it's \"quoted\": # no comment",
+    "two\r\nlines\n\n",
+    "équipe 日本 \u{2028}\u{85}",
+    "  blanks around \t",
+    "null",
+    "1e3",
+    "- {a: *b, c: |}",
+];
+
+fn at(text: &str) -> NaiveDateTime {
+    format!("{text}T00:00:00").parse().unwrap()
+}
+
+/// A mapping of no group, for all scopes, at all times.
+fn mapping(parent: Parent, value: Option<&str>, cost: &str) -> MappingRow {
+    MappingRow {
+        id: 0,
+        mapping_id: new_id(),
+        parent,
+        group: None,
+        value: value.map(str::to_owned),
+        cost: cost.parse().unwrap(),
+        kind: CostType::Flat,
+        tenant_id: None,
+        name: new_id().replace('-', ""),
+        start: seconds(0).naive_utc(),
+        end: None,
+        description: None,
+        created_by: "somebody".to_owned(),
+    }
+}
+
+/// A threshold of no group, for all scopes.
+fn threshold(parent: Parent, level: &str, cost: &str) -> ThresholdRow {
+    ThresholdRow {
+        id: 0,
+        threshold_id: new_id(),
+        parent,
+        group: None,
+        level: level.parse().unwrap(),
+        cost: cost.parse().unwrap(),
+        kind: CostType::Flat,
+        tenant_id: None,
+    }
+}
+
+/// What nobody would write down, and the API or the reference keeps.
+async fn keep_odd_rules(app: &TestApp) {
+    let connection = app.database.connection();
+    let add =
+        async |row: MappingRow| rating_rules::add_mapping(connection, &row, now()).await.unwrap();
+    let add_threshold = async |row: ThresholdRow| {
+        rating_rules::add_threshold(connection, &row).await.unwrap();
+    };
+    let mut groups = Vec::new();
+    for name in TEXTS.iter().chain(&["_DEFAULT_", "of no rule"]) {
+        groups.push(Some(rating_rules::add_group(connection, &new_id(), name).await.unwrap()));
+    }
+    for (number, name) in TEXTS.iter().enumerate() {
+        let cost = |more: usize| format!("{}.{more}", number + 1);
+        let id = rating_rules::add_service(connection, &new_id(), name).await.unwrap();
+        let (service, group) = (Parent::Service(id), groups[number]);
+        // Two at a time: without a value, and with an empty one.
+        let start = at("2026-06-01");
+        add(mapping(service, None, &cost(3))).await;
+        add(MappingRow { start, ..mapping(service, Some(""), &cost(2)) }).await;
+        // Two at a time, as the reference lets them in; the later one counts.
+        let of_group = |cost: &str| MappingRow { group, ..mapping(service, None, cost) };
+        let end = Some(at("2026-12-31"));
+        add(MappingRow { start: at("2026-01-01"), end, ..of_group("5") }).await;
+        add(MappingRow { start, ..of_group("0.0000000000000000000000000001") }).await;
+        // Of one scope, of a scope without a name, ended, never to hold, deleted.
+        let of_scope = |tenant: &str| MappingRow {
+            tenant_id: Some(tenant.to_owned()),
+            name: format!("n{number} \"{tenant}\": #\n"),
+            description: Some(TEXTS[7 - number].to_owned()),
+            ..of_group("999999999999.9999999999999999999999999999")
+        };
+        add(MappingRow { end: Some(at("2026-02-15")), ..of_scope("p1") }).await;
+        add(MappingRow { kind: CostType::Rate, ..of_scope("") }).await;
+        add(MappingRow { start, end: Some(start), ..of_scope("p2") }).await;
+        let deleted = add(mapping(service, None, "77")).await;
+        rating_rules::delete_mapping(connection, deleted, now(), "somebody").await.unwrap();
+        // The same level in several groups, and twice in none.
+        add_threshold(threshold(service, "10", "0.5")).await;
+        add_threshold(ThresholdRow { group, ..threshold(service, "10", "0.25") }).await;
+        add_threshold(ThresholdRow { group: groups[8], ..threshold(service, "10", "-3") }).await;
+        add_threshold(threshold(service, "10.00000000", &cost(7))).await;
+        let tenant_id = Some("p1".to_owned());
+        let kind = CostType::Rate;
+        add_threshold(ThresholdRow { kind, tenant_id, group, ..threshold(service, "10", "3") })
+            .await;
+        add_threshold(threshold(service, "-0.00000001", "0.125")).await;
+        let id = rating_rules::add_field(connection, &new_id(), id, name).await.unwrap();
+        let field = Parent::Field(id);
+        for (at, value) in TEXTS.iter().enumerate() {
+            let group = groups[(number + at) % groups.len()];
+            add(MappingRow { group, ..mapping(field, Some(value), &format!("0.{at}1")) }).await;
+        }
+        add(mapping(field, None, "0.6")).await;
+        add(mapping(field, Some(""), "0.7")).await;
+    }
+    // A field whose name is longer than most, with thresholds of its own.
+    let id = rating_rules::add_service(connection, &new_id(), "sized").await.unwrap();
+    let name = "é".repeat(255);
+    let field =
+        Parent::Field(rating_rules::add_field(connection, &new_id(), id, &name).await.unwrap());
+    add_threshold(threshold(field, "999999999999.99999999", "1")).await;
+    add_threshold(threshold(field, "0", "4")).await;
+    add_threshold(threshold(field, "0", "2")).await;
+    add_threshold(ThresholdRow { group: groups[8], ..threshold(field, "0", "1") }).await;
+    add(mapping(Parent::Service(id), None, "0")).await;
+}
+
+/// Scripts of all kinds; the order in which they run counts.
+async fn keep_odd_scripts(app: &TestApp) {
+    let change = |what: &str, line: &str, blank: &str| {
+        format!(
+            "for points in data['usage'].values():{line}{blank}for point in points:{line}\
+             {blank}{blank}point['rating']['price'] {what}"
+        )
+    };
+    let (past, future) = (at("2020-01-01"), at("2999-01-01"));
+    let texts = [
+        ("", change("+= 1", "\r\n", "  "), past, None),
+        ("it's: #1\n", change("*= 3", "\n", "\t"), past, None),
+        ("null", change("+= 1\n  \n\n", "\n", " "), past, Some(at("2026-06-15"))),
+        ("Python 2", "print \"é\"\r".to_owned(), past, Some(at("2020-02-01"))),
+        ("to come", "if".to_owned(), future, None),
+        ("never", change("+= 7", "\n", " "), past, Some(past)),
+        ("empty", String::new(), at("2026-03-01"), None),
+        ("deleted", change("+= 70", "\n", " "), past, None),
+        ("blank end", change("+= 0 # é\n\n \n", "\n", " "), past, None),
+    ];
+    let connection = app.database.connection();
+    for (name, text, start, end) in texts {
+        let audit = Audit::new(name.to_owned(), None, (start, end), ("somebody", past));
+        scripts::add(connection, &new_id(), text.as_bytes(), &audit).await.unwrap();
+    }
+    let rows = scripts::load(connection, scripts::Which::Kept).await.unwrap();
+    let deleted = rows.iter().find(|row| row.audit.name == "deleted").unwrap();
+    scripts::delete(connection, deleted.id, now(), "somebody").await.unwrap();
+}
+
+/// Prices of points of all kinds, in several scopes at several times, and quoted.
+async fn all_prices(app: &TestApp) -> Vec<String> {
+    let rater = Rater::new(&app.config, app.database.clone());
+    let mut prices = Vec::new();
+    for day in ["2025-12-01", "2026-02-01", "2026-06-10", "2026-07-01", "2027-01-01"] {
+        for scope in [Some("p1"), Some("p2"), Some(""), None] {
+            let rater = match scope {
+                Some(scope) => rater.scope(scope, at(day), None).await.unwrap(),
+                None => rater.quoting(at(day)).await.unwrap(),
+            };
+            let mut frame = DataFrame::new(Period::starting(seconds(0), 3_600));
+            let mut point = |kind: &str, label: &str, value: &str, qty: &str| {
+                let mut labels = Labels::new();
+                labels.insert(label.to_owned(), value.into());
+                let qty = qty.parse().unwrap();
+                frame.add(kind, [DataPoint::new("u".into(), qty, labels, Labels::new())]);
+            };
+            for kind in TEXTS {
+                for value in TEXTS.iter().chain(&["another"]) {
+                    point(kind, kind, value, "1");
+                    point(kind, kind, value, "10.5");
+                }
+            }
+            for value in ["0", "-1", "999999999999.99999999"] {
+                point("sized", &"é".repeat(255), value, "2");
+            }
+            rater.rate(&mut frame).await.unwrap();
+            let points = frame.usage.iter().flat_map(|(_, points)| points);
+            prices.extend(points.map(|point| point.price.to_string()));
+        }
+    }
+    prices
+}
+
+#[tokio::test]
+async fn whatever_the_tables_hold_an_empty_database_rates_the_same() {
+    for db in Db::ALL {
+        let app = TestApp::on(db, "2026-11-01T00:00:00Z", "", "").await;
+        keep_odd_rules(&app).await;
+        keep_odd_scripts(&app).await;
+        // The API takes any priority; states of collectors are kept beside.
+        for (name, enabled, priority) in
+            [("hashmap", true, -1), ("pyscripts", true, 0), ("noop", false, 5), ("gone", false, 9)]
+        {
+            let module = ModuleState { name: name.to_owned(), enabled, priority };
+            modules::set(app.database.connection(), &module).await.unwrap();
+        }
+        collectors::enable(&app.database, "prometheus", true).await.unwrap();
+        let prices = all_prices(&app).await;
+        let different: BTreeSet<&String> = prices.iter().collect();
+        assert!(prices.len() > 2_000 && different.len() > 200, "{}", different.len());
+
+        let exported = PriceList::export(&app.database).await.unwrap();
+        let yaml = exported.to_yaml().unwrap();
+        // What is written to a terminal may lose the blanks at its end.
+        assert_eq!(PriceList::parse(yaml.trim_end()).unwrap(), exported, "{db:?}");
+        assert_eq!(import(&app, &yaml, false).await, Vec::<String>::new(), "{db:?}");
+        let other = TestApp::on(db, "2026-11-01T00:00:00Z", "", "").await;
+        import(&other, &yaml, false).await;
+        assert_eq!(all_prices(&other).await, prices, "{db:?}");
+        assert_eq!(import(&other, &yaml, false).await, Vec::<String>::new(), "{db:?}");
+        assert_eq!(PriceList::export(&other.database).await.unwrap(), exported, "{db:?}");
+        let states = modules::list(app.database.connection()).await.unwrap();
+        assert_eq!(states.len(), 5, "{db:?}: {states:?}");
+
+        // Nothing is rated with it, nor exported.
+        let module = ModuleState { name: "gone".to_owned(), enabled: true, priority: 1 };
+        modules::set(app.database.connection(), &module).await.unwrap();
+        let error = PriceList::export(&app.database).await.unwrap_err().to_string();
+        assert!(error.contains("module `gone`: is enabled and not available"), "{error}");
+    }
 }

@@ -84,11 +84,22 @@ fn missing_options_say_what_to_write() {
     assert!(run(&base).contains("[fetcher_prometheus] metric is not set"));
     let error = run(&format!("{base}[storage]\nbackend = loki\n"));
     assert!(error.contains("metric is not set") || error.contains("`loki`"), "{error}");
+    let error = run(&base.replace("backend = prometheus", "backend = gnocchi"));
+    let known = "known fetchers: keystone, prometheus, source";
+    assert!(error.contains("`gnocchi` is not known") && error.contains(known), "{error}");
     let error = run(&base.replace("backend = prometheus", "backend = keystone"));
-    assert!(
-        error.contains("[fetcher] backend = `keystone` is not known; known fetchers: prometheus"),
-        "{error}"
-    );
+    assert!(error.contains("[fetcher_keystone] auth_type is not set"), "{error}");
+    let keystone = "[fetcher]\nbackend = keystone\n[fetcher_keystone]\nauth_section = ks\n[ks]\n";
+    let error = run(&format!("{base}{keystone}auth_type = password\n"));
+    assert!(error.contains("[ks] username is not set"), "{error}");
+    let login = "auth_type = password\nusername = u\npassword = s3cret\n";
+    let error = run(&format!("{base}{keystone}{login}"));
+    assert!(error.contains("[ks] auth_url is not set"), "{error}");
+    let scopes = "auth_url = http://h/v3\nproject_name = p\nsystem_scope = all\n";
+    let error = run(&format!("{base}{keystone}{login}{scopes}"));
+    assert!(error.contains("[ks] sets more than one of project"), "{error}");
+    let error = run(&format!("{base}{keystone}auth_type = kerberos\n"));
+    assert!(error.contains("v3applicationcredential") && error.contains("kerberos"), "{error}");
     let expression = "metrics:\n  m: {unit: u, skip_datapoints_expression: 'datapoint.qty == 1'}\n";
     std::fs::write(&metrics, expression).unwrap();
     let url = "prometheus_url = http://127.0.0.1:1/api/v1";
@@ -122,7 +133,9 @@ fn the_api_does_not_open_what_keystone_should_guard() {
     let dir = tempfile::tempdir().unwrap();
     let output = ratekitty(dir.path(), "[storage]\nbackend = sql\n", &["api"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("auth_strategy = keystone is not available"));
+    let told = text(&output.stderr);
+    assert!(told.contains("[keystone_authtoken] auth_type is not set"), "{told}");
+    assert!(told.contains("auth_strategy = noauth"), "{told}");
 }
 
 #[test]

@@ -483,8 +483,11 @@ async fn reads_see_whole_periods_while_others_write() {
 async fn a_scope_is_told_by_its_key() {
     let app = TestApp::new("2026-11-20T00:00:00Z", "", "").await;
     let projects = app.storage.clone();
-    let spaces: Arc<dyn Storage> =
-        Arc::new(ratekitty::storage::sql::SqlStorage::new(app.database.clone(), "namespace"));
+    let spaces: Arc<dyn Storage> = Arc::new(ratekitty::storage::sql::SqlStorage::new(
+        app.database.clone(),
+        "namespace",
+        false,
+    ));
     projects.put("x", &frame(hour(0), [("cpu", point("x", "a", "1", "1"))])).await.unwrap();
     let mut other = point("x", "b", "2", "2");
     other.groupby.insert("namespace".into(), json!("x"));

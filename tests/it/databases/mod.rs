@@ -1,8 +1,11 @@
 //! State databases: tables, refusals, and databases that go away.
 
+mod commands;
+pub mod programs;
 mod reference;
 pub mod refusals;
 mod scopes;
+mod zones;
 
 use ratekitty::{
     config::{Config, Place, Sources},
@@ -24,7 +27,7 @@ fn configuration(url: &str, more: &str) -> (TempDir, Config) {
     (dir, config)
 }
 
-async fn open(url: &str) -> Database {
+pub async fn open(url: &str) -> Database {
     Database::connect(&configuration(url, "").1.database).await.unwrap()
 }
 

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Runs a program of the reference with its state in the database at `url`.
-fn reference(dir: &Path, url: &str, program: &str, arguments: &[&str]) -> Output {
+pub(super) fn reference(dir: &Path, url: &str, program: &str, arguments: &[&str]) -> Output {
     let file = dir.join("reference.conf");
     let text = format!(
         "[database]\nconnection = {url}\n[storage]\nbackend = loki\n\
@@ -118,26 +118,109 @@ async fn tables_are_those_that_the_reference_makes() {
 }
 
 #[tokio::test]
-async fn postgresql_has_the_columns_of_mariadb() {
+async fn postgresql_has_the_tables_of_mariadb() {
     let (mariadb, postgresql) = (
         open(&Db::Mariadb.create().await.unwrap()).await,
         open(&Db::Postgresql.create().await.unwrap()).await,
     );
     schema::upgrade(&mariadb).await.unwrap();
     schema::upgrade(&postgresql).await.unwrap();
-    let mariadb = columns(&mariadb, "DATABASE()", "CHAR").await;
-    let postgresql = columns(&postgresql, "current_schema()", "TEXT").await;
-    assert!(mariadb.len() > 120, "{}", mariadb.len());
-    assert_eq!(mariadb, postgresql);
+    let numbered = "CASE WHEN extra = 'auto_increment' THEN 'numbered' ELSE column_default END";
+    let expected = columns(&mariadb, ("DATABASE()", "CHAR", numbered)).await;
+    let numbered = "CASE WHEN is_identity = 'YES' OR column_default LIKE 'nextval(%' \
+                    THEN 'numbered' ELSE column_default END";
+    let found = columns(&postgresql, ("current_schema()", "TEXT", numbered)).await;
+    assert!(expected.len() > 120, "{}", expected.len());
+    for what in ["char(64)", "decimal(40, 28)", "NO numbered", "NO now", "NO sql", "YES "] {
+        assert!(expected.iter().any(|column| column.contains(what)), "{what}: {expected:?}");
+    }
+    assert_eq!(found, expected);
+
+    let foreign = texts(&mariadb, MARIADB_FOREIGN_KEYS).await;
+    assert_eq!(sorted(&texts(&postgresql, POSTGRESQL_FOREIGN_KEYS).await), sorted(&foreign));
+    assert!(foreign.len() >= 10, "{foreign:?}");
+    // MariaDB makes an index of its own for a foreign key that has none.
+    let is_made_for = |key: &str| {
+        let plain = key.replace(" plain ", " ") + " to ";
+        key.contains(" plain ") && foreign.iter().any(|foreign| foreign.starts_with(&plain))
+    };
+    let mut expected = texts(&mariadb, MARIADB_KEYS).await;
+    assert!(expected.iter().any(|key| is_made_for(key)), "{expected:?}");
+    expected.retain(|key| !is_made_for(key));
+    for kind in [" primary ", " unique ", " plain "] {
+        assert!(expected.iter().any(|key| key.contains(kind)), "{kind}: {expected:?}");
+    }
+    assert_eq!(sorted(&texts(&postgresql, POSTGRESQL_KEYS).await), sorted(&expected));
 }
 
-/// Every column in its place: name, type, whether it may be null, lengths.
-async fn columns(database: &Database, schema: &str, text: &str) -> Vec<String> {
+fn sorted(lines: &[String]) -> Vec<&String> {
+    let mut lines: Vec<_> = lines.iter().collect();
+    lines.sort();
+    lines
+}
+
+/// `TABLE primary|unique|plain COLUMN...` of each key and index.
+const MARIADB_KEYS: &str = "\
+    SELECT CAST(CONCAT(table_name, ' ', MIN(CASE WHEN index_name = 'PRIMARY' THEN 'primary' \
+        WHEN non_unique = 0 THEN 'unique' ELSE 'plain' END), ' ', \
+        GROUP_CONCAT(column_name ORDER BY seq_in_index SEPARATOR ' ')) AS CHAR) \
+    FROM information_schema.statistics WHERE table_schema = DATABASE() \
+    GROUP BY table_name, index_name";
+
+const POSTGRESQL_KEYS: &str = "\
+    SELECT concat(owner.relname, ' ', CASE WHEN key.indisprimary THEN 'primary' \
+        WHEN key.indisunique THEN 'unique' ELSE 'plain' END, ' ', \
+        string_agg(col.attname::text, ' ' ORDER BY place.at)) \
+    FROM pg_index AS key \
+    JOIN pg_class AS owner ON owner.oid = key.indrelid \
+    JOIN pg_namespace AS space ON space.oid = owner.relnamespace \
+    CROSS JOIN LATERAL unnest(key.indkey) WITH ORDINALITY AS place (number, at) \
+    JOIN pg_attribute AS col ON col.attrelid = owner.oid AND col.attnum = place.number \
+    WHERE space.nspname = current_schema() \
+    GROUP BY owner.relname, key.indexrelid, key.indisprimary, key.indisunique";
+
+/// `TABLE COLUMN... to TABLE COLUMN..., on delete, on update` of each foreign key.
+const MARIADB_FOREIGN_KEYS: &str = "\
+    SELECT CAST(CONCAT(k.table_name, ' ', \
+        GROUP_CONCAT(k.column_name ORDER BY k.ordinal_position SEPARATOR ' '), \
+        ' to ', k.referenced_table_name, ' ', \
+        GROUP_CONCAT(k.referenced_column_name ORDER BY k.ordinal_position SEPARATOR ' '), \
+        ', ', r.delete_rule, ', ', r.update_rule) AS CHAR) \
+    FROM information_schema.key_column_usage AS k \
+    JOIN information_schema.referential_constraints AS r \
+        ON r.constraint_schema = k.constraint_schema \
+        AND r.constraint_name = k.constraint_name AND r.table_name = k.table_name \
+    WHERE k.table_schema = DATABASE() \
+    GROUP BY k.table_name, k.constraint_name, k.referenced_table_name, r.delete_rule, \
+        r.update_rule";
+
+/// `NO ACTION` is what MariaDB calls `RESTRICT`.
+const POSTGRESQL_FOREIGN_KEYS: &str = "\
+    SELECT concat(owner.relname, ' ', (SELECT string_agg(col.attname::text, ' ' ORDER BY place.at) \
+            FROM unnest(fk.conkey) WITH ORDINALITY AS place (number, at) JOIN pg_attribute AS col \
+            ON col.attrelid = fk.conrelid AND col.attnum = place.number), \
+        ' to ', other.relname, ' ', (SELECT string_agg(col.attname::text, ' ' ORDER BY place.at) \
+            FROM unnest(fk.confkey) WITH ORDINALITY AS place (number, at) JOIN pg_attribute AS col \
+            ON col.attrelid = fk.confrelid AND col.attnum = place.number), \
+        ', ', CASE fk.confdeltype WHEN 'c' THEN 'CASCADE' WHEN 'n' THEN 'SET NULL' \
+            WHEN 'a' THEN 'RESTRICT' WHEN 'r' THEN 'RESTRICT' ELSE 'another' END, \
+        ', ', CASE fk.confupdtype WHEN 'c' THEN 'CASCADE' WHEN 'n' THEN 'SET NULL' \
+            WHEN 'a' THEN 'RESTRICT' WHEN 'r' THEN 'RESTRICT' ELSE 'another' END) \
+    FROM pg_constraint AS fk \
+    JOIN pg_class AS owner ON owner.oid = fk.conrelid \
+    JOIN pg_class AS other ON other.oid = fk.confrelid \
+    JOIN pg_namespace AS space ON space.oid = owner.relnamespace \
+    WHERE fk.contype = 'f' AND space.nspname = current_schema()";
+
+/// Every column in its place: name, type, whether it may be null, lengths, what
+/// it is unless it is given.
+async fn columns(database: &Database, (schema, text, default): (&str, &str, &str)) -> Vec<String> {
     let sql = format!(
         "SELECT CAST(table_name AS {text}), CAST(column_name AS {text}), \
          CAST(data_type AS {text}), CAST(is_nullable AS {text}), \
          CAST(character_maximum_length AS {text}), CAST(numeric_precision AS {text}), \
-         CAST(numeric_scale AS {text}) FROM information_schema.columns \
+         CAST(numeric_scale AS {text}), CAST({default} AS {text}) \
+         FROM information_schema.columns \
          WHERE table_schema = {schema} ORDER BY table_name, ordinal_position"
     );
     let rows = rows(database, &sql).await;
@@ -155,7 +238,14 @@ async fn columns(database: &Database, schema: &str, text: &str) -> Vec<String> {
             "longtext" => "text".to_owned(),
             other => other.to_owned(),
         };
-        format!("{}.{} {kind} {}", at(0), at(1), at(3))
+        let default = match at(7).as_str() {
+            "NULL" => String::new(),
+            "current_timestamp()" | "now()" => "now".to_owned(),
+            "0" => "false".to_owned(),
+            // PostgreSQL tells the type of a text.
+            other => other.split("::").next().unwrap().trim_matches('\'').to_owned(),
+        };
+        format!("{}.{} {kind} {} {default}", at(0), at(1), at(3))
     };
     let mut columns: Vec<_> = rows.iter().map(read).collect();
     columns.sort();

@@ -196,6 +196,18 @@ pub async fn mariadb(dir: &Path) -> Server {
     mariadb_with(dir, Vec::new()).await
 }
 
+/// One with further arguments and an empty database, and where that is:
+/// `USER:PASSWORD@HOST:PORT/DATABASE`.
+pub async fn own_database(dir: &Path, more: &[&str]) -> (Server, String) {
+    let more = more.iter().map(|argument| (*argument).to_owned()).collect();
+    let server = mariadb_with(dir, more).await;
+    let login = Db::Mariadb.server().unwrap();
+    let login = login.split_once("://").unwrap().1.split_once('@').unwrap().0;
+    let place = format!("{login}@127.0.0.1:{}", server.port());
+    execute(&format!("mysql://{place}"), &["CREATE DATABASE ck CHARACTER SET utf8mb4"]).await;
+    (server, format!("{place}/ck"))
+}
+
 async fn mariadb_with(dir: &Path, more: Vec<String>) -> Server {
     let port = free_port();
     let data = dir.join("data");

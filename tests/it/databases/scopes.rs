@@ -190,11 +190,17 @@ async fn the_length_of_periods_is_changed_on_purpose_only() {
 #[tokio::test]
 async fn our_tables_of_the_version_before_are_brought_up() {
     for (db, database, _app) in databases().await {
-        for sql in ["DROP TABLE ratekitty_resets", "UPDATE ratekitty_schema SET version = 3"] {
+        for sql in [
+            "DROP TABLE ratekitty_resets",
+            "DROP TABLE ratekitty_schedules",
+            "ALTER TABLE ratekitty_dataframes DROP COLUMN writer",
+            "ALTER TABLE ratekitty_streams DROP COLUMN writer",
+            "UPDATE ratekitty_schema SET version = 3",
+        ] {
             database.connection().execute_unprepared(sql).await.unwrap();
         }
         let error = schema::check(&database).await.unwrap_err().to_string();
-        assert!(error.contains("version 3, this program needs 4"), "{db:?}: {error}");
+        assert!(error.contains("version 3, this program needs 5"), "{db:?}: {error}");
         schema::upgrade(&database).await.unwrap();
         schema::check(&database).await.unwrap();
         assert_eq!(resets::pending(&database).await.unwrap(), [], "{db:?}");

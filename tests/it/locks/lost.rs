@@ -9,7 +9,7 @@ use crate::support::{
     Db,
     databases::execute,
     servers::{Server, free_port},
-    set_up,
+    set_up, until,
 };
 
 fn is_lost(result: Result<(), LockError>) {
@@ -158,16 +158,24 @@ async fn redis(dir: &Path, more: &[String]) -> Server {
     server
 }
 
-#[tokio::test]
-async fn a_sentinel_is_asked_for_the_master() {
-    let dir = tempfile::tempdir().unwrap();
-    let password = ["--requirepass".to_owned(), "s3cret".to_owned()];
-    let master = redis(dir.path(), &password).await;
+const PASSWORD: &str = "s3cret";
+
+/// A Redis with a password, which its replicas and sentinels use, too.
+async fn guarded(dir: &Path, more: &[String]) -> Server {
+    let mut arguments = vec!["--requirepass", PASSWORD, "--masterauth", PASSWORD];
+    // A replica waits no longer than it must.
+    arguments.extend(["--repl-diskless-sync-delay", "0"]);
+    let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
+    redis(dir, &[&arguments[..], more].concat()).await
+}
+
+/// A sentinel that watches a master, which it calls `locks`.
+async fn sentinel(dir: &Path, master: &Server, more: &str) -> Server {
     let port = free_port();
-    let conf = dir.path().join("sentinel.conf");
+    let conf = dir.join("sentinel.conf");
     let text = format!(
         "port {port}\nbind 127.0.0.1\nsentinel monitor locks 127.0.0.1 {} 1\n\
-         sentinel auth-pass locks s3cret\n",
+         sentinel auth-pass locks {PASSWORD}\n{more}",
         master.port()
     );
     std::fs::write(&conf, text).unwrap();
@@ -176,17 +184,81 @@ async fn a_sentinel_is_asked_for_the_master() {
     });
     sentinel.program(Path::new(&set_up("RATEKITTY_REDIS_BIN")).join("redis-server"));
     sentinel.start().await;
+    sentinel
+}
+
+/// A connection to a database of a server.
+async fn ask(server: &Server, database: u8) -> redis::aio::MultiplexedConnection {
+    let url = format!("redis://:{PASSWORD}@127.0.0.1:{}/{database}", server.port());
+    let client = redis::Client::open(url).unwrap();
+    client.get_multiplexed_async_connection().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_sentinel_is_asked_for_the_master() {
+    let dir = tempfile::tempdir().unwrap();
+    let master = guarded(dir.path(), &[]).await;
+    let sentinel = sentinel(dir.path(), &master, "").await;
     let url = format!(
-        "redis://:s3cret@127.0.0.1:1?sentinel=locks&sentinel_fallback=127.0.0.1:{port}&db=2"
+        "redis://:{PASSWORD}@127.0.0.1:1?sentinel=locks&sentinel_fallback=127.0.0.1:{}&db=2",
+        sentinel.port()
     );
     let coordinator = Coordinator::new(&url).unwrap();
     let name = unique();
     let mut held = soon(&coordinator, &name).await;
     held.check().await.unwrap();
-    let client = redis::Client::open(format!("redis://:s3cret@127.0.0.1:{}/2", master.port()));
-    let mut connection = client.unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut connection = ask(&master, 2).await;
     let key = format!("_tooz_{}_lock", name.digest());
     let there: bool = redis::cmd("EXISTS").arg(&key).query_async(&mut connection).await.unwrap();
     assert!(there, "in the master's database 2");
+    held.release().await;
+}
+
+#[tokio::test]
+async fn a_failover_moves_locks_to_the_new_master() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut master = guarded(dir.path(), &[]).await;
+    let follow = ["--replicaof", "127.0.0.1", &master.port().to_string()].map(str::to_owned);
+    let replica = guarded(dir.path(), &follow).await;
+    let quick =
+        "sentinel down-after-milliseconds locks 500\nsentinel failover-timeout locks 2000\n";
+    let sentinel = sentinel(dir.path(), &master, quick).await;
+    let url =
+        format!("redis://:{PASSWORD}@127.0.0.1:{}?sentinel=locks&lock_timeout=3", sentinel.port());
+    let (one, other) = (Coordinator::new(&url).unwrap(), Coordinator::new(&url).unwrap());
+    let name = unique();
+    let mut held = soon(&one, &name).await;
+    // The replica follows its master, and the sentinel knows of it.
+    let key = format!("_tooz_{}_lock", name.digest());
+    let follower = ask(&replica, 0).await;
+    until("the replica to have the lock", || async {
+        let mut follower = follower.clone();
+        redis::cmd("EXISTS").arg(&key).query_async(&mut follower).await.unwrap_or(false)
+    })
+    .await;
+    let place = format!("redis://127.0.0.1:{}", sentinel.port());
+    let client = redis::Client::open(place).unwrap();
+    let watcher = client.get_multiplexed_async_connection().await.unwrap();
+    until("the sentinel to know the replica", || async {
+        let mut watcher = watcher.clone();
+        let mut question = redis::cmd("SENTINEL");
+        question.arg("REPLICAS").arg("locks");
+        let known: Vec<redis::Value> = question.query_async(&mut watcher).await.unwrap();
+        !known.is_empty()
+    })
+    .await;
+    held.check().await.unwrap();
+    master.stop();
+    is_lost(held.check().await);
+    held.release().await;
+    until("a new master", || async { other.try_lock(&unique()).await.is_ok() }).await;
+    let mut held = soon(&other, &name).await;
+    held.check().await.unwrap();
+    soon(&one, &unique()).await.release().await;
+    let mut connection = ask(&replica, 0).await;
+    let role: redis::Value = redis::cmd("ROLE").query_async(&mut connection).await.unwrap();
+    assert!(format!("{role:?}").contains("master"), "{role:?}");
+    let there: bool = redis::cmd("EXISTS").arg(&key).query_async(&mut connection).await.unwrap();
+    assert!(there, "at the new master");
     held.release().await;
 }

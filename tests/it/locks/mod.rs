@@ -1,6 +1,8 @@
 //! Locks, against the real servers, and against tooz holding them.
 
 mod lost;
+mod names;
+mod tls;
 
 use std::{
     collections::HashSet,

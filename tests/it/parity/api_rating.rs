@@ -106,7 +106,7 @@ impl Replay<'_> {
 }
 
 /// The metrics file of the reference when it answered.
-const METRICS: &str = "metrics:
+pub const METRICS: &str = "metrics:
   cpu:
     unit: instance
     alt_name: instance

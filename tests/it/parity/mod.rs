@@ -2,6 +2,7 @@
 //! of the libraries it stands on. How each fixture was made is said in the
 //! `generate.py` beside it.
 
+mod api_http;
 mod api_rating;
 mod api_v2;
 mod decimal;
@@ -10,6 +11,7 @@ mod hashmap;
 mod metrics_yml;
 mod oslo_config;
 mod promql;
+mod skip;
 
 /// Asserts that cases fail in the expected places only.
 ///

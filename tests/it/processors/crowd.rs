@@ -1,119 +1,231 @@
 //! Several processors, many scopes, and scopes that are far behind.
 
 use std::{
-    collections::BTreeMap,
-    process::{Child, Command, Stdio},
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use ratekitty::{
+    config::Config,
     processor::Progress,
-    state::scopes,
+    state::{Database, scopes},
     storage,
-    time::{Clock, RealClock, seconds},
+    time::seconds,
 };
+use regex::Regex;
+use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use super::{HOUR, clock, hours_ago, set_up, unit_prices};
-use crate::support::{Cloud, Db, TestApp, cloud::METRICS, until};
+use super::{HOUR, clock, hours_ago, keys, processor, set_price, set_up, unit_prices};
+use crate::{
+    databases::refusals::own_database,
+    support::{Cloud, Db, Running, TestApp, cloud::METRICS, servers::Server, until, until_in},
+};
 
-/// A configuration for processes; the rest of `[collect]` is at its end.
-fn conf(dir: &std::path::Path, cloud: &Cloud, database: &str, begin: i64) -> String {
-    let path = dir.display();
-    std::fs::write(dir.join("metrics.yml"), METRICS).unwrap();
-    format!(
-        "[DEFAULT]\ndebug = true\n[storage]\nbackend = sql\n{database}\
-         [ratekitty]\nstate_path = {path}\nfirst_period_begin = {}\n\
-         [orchestrator]\nmax_workers = 4\ncoordination_url = file://{path}/locks\n\
-         {}wait_periods = 1\nmetrics_conf = {path}/metrics.yml\n",
-        seconds(begin).to_rfc3339(),
-        cloud.conf(),
-    )
+const PRICE: i64 = 2;
+
+/// Where processors have their state and their locks.
+#[derive(Clone, Copy, Debug)]
+enum Home {
+    /// In files.
+    Files,
+    /// State in MariaDB, locks in files.
+    Mariadb,
+    /// Both in a MariaDB of their own: names of its locks are those of all tests.
+    OwnMariadb,
 }
 
-fn processor(dir: &std::path::Path, number: usize, arguments: &[&str]) -> Child {
-    let log = std::fs::File::create(dir.join(format!("{number}.log"))).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_ratekitty"))
-        .arg("--config-file")
-        .arg(dir.join("ratekitty.conf"))
-        .arg("processor")
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap()
+/// Scopes that several processors work on.
+struct Crowd {
+    cloud: Cloud,
+    config: Config,
+    database: Database,
+    begin: i64,
+    hours: i64,
+    scopes: usize,
+    _server: Option<Server>,
+    dir: TempDir,
+}
+
+impl Crowd {
+    async fn new(home: Home, scopes: usize, hours: i64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().display();
+        let files = format!("file://{path}/locks");
+        let (server, database, locks) = match home {
+            Home::Files => (None, None, files),
+            Home::Mariadb => (None, Db::Mariadb.create().await, files),
+            Home::OwnMariadb => {
+                let fast = ["--innodb-flush-log-at-trx-commit=0"];
+                let (server, place) = own_database(dir.path(), &fast).await;
+                let url = format!("mysql+pymysql://{place}");
+                (Some(server), Some(url), format!("mysql://{place}"))
+            }
+        };
+        let database = database.map(|url| format!("[database]\nconnection = {url}\n"));
+        let cloud = Cloud::start(scopes, 1).await;
+        let begin = hours_ago(hours);
+        std::fs::write(dir.path().join("metrics.yml"), METRICS).unwrap();
+        let text = format!(
+            "[DEFAULT]\ndebug = true\n[storage]\nbackend = sql\n{}\
+             [ratekitty]\nstate_path = {path}\nfirst_period_begin = {}\n\
+             [orchestrator]\nmax_workers = 4\ncoordination_url = {locks}\n\
+             {}wait_periods = 1\nmetrics_conf = {path}/metrics.yml\n",
+            database.unwrap_or_default(),
+            seconds(begin).to_rfc3339(),
+            cloud.conf(),
+        );
+        let (config, database) = set_up(dir.path(), "ratekitty.conf", &text).await;
+        set_price(&database, PRICE).await;
+        Self { cloud, config, database, begin, hours, scopes, _server: server, dir }
+    }
+
+    /// How many periods there are to rate. One hour may become due meanwhile.
+    fn all(&self) -> usize {
+        usize::try_from(self.hours).unwrap() * self.scopes
+    }
+
+    fn log(&self, number: usize) -> PathBuf {
+        self.dir.path().join(format!("{number}.log"))
+    }
+
+    fn start(&self, number: usize) -> Running {
+        processor(&self.dir.path().join("ratekitty.conf"), &self.log(number), &[])
+    }
+
+    /// Scopes and begins of the periods of which a processor has said that it
+    /// rated them.
+    fn rated_by(&self, number: usize) -> Vec<(String, String)> {
+        let log = std::fs::read_to_string(self.log(number)).unwrap();
+        let line = r"Rated \d+ data points of scope `(\w+)` in the period (\S+) to ";
+        let line = Regex::new(line).unwrap();
+        line.captures_iter(&log).map(|found| (found[1].to_owned(), found[2].to_owned())).collect()
+    }
+
+    /// Waits until everything is rated.
+    async fn finish(&self) {
+        let last = self.begin + (self.hours - 1) * HOUR;
+        until_in(Duration::from_secs(90), "all scopes", || async {
+            let states = scopes::overview(&self.database, &keys()).await.unwrap();
+            let done = states.values().filter(|state| state.last_processed.timestamp() >= last);
+            done.count() == self.scopes
+        })
+        .await;
+    }
+
+    /// Everything is there once, at its price, and was rated by one of the
+    /// processors `0..count`. Gives how much each of them rated.
+    async fn check(&self, count: usize) -> Vec<usize> {
+        let storage = storage::build(&self.config, &self.database, &clock()).unwrap();
+        let window = (self.begin, self.begin + self.hours * HOUR);
+        let prices = unit_prices(&*storage, window).await;
+        assert_eq!(prices.len(), self.all());
+        assert!(prices.values().all(|price| *price == PRICE));
+        let rated: Vec<_> = (0..count).map(|number| self.rated_by(number)).collect();
+        let mut seen = BTreeSet::new();
+        for period in rated.iter().flatten() {
+            assert!(seen.insert(period), "{period:?} was rated twice");
+        }
+        rated.iter().map(Vec::len).collect()
+    }
+
+    /// How much was collected for nothing, since someone else had it already.
+    fn asked_twice(&self) -> usize {
+        self.cloud.asked().values().map(|times| times - 1).sum()
+    }
+}
+
+/// Four processors: none idles, and next to nothing is done twice.
+#[expect(clippy::print_stdout, reason = "how the work was shared, for who watches it")]
+async fn share(home: Home) {
+    let crowd = Crowd::new(home, 500, 2).await;
+    crowd.cloud.set_delay(Duration::from_millis(10));
+    crowd.cloud.await_fetchers(4);
+    let mut running: Vec<Running> = (0..4).map(|number| crowd.start(number)).collect();
+    crowd.finish().await;
+    for processor in &mut running {
+        assert!(processor.stop().await.success());
+    }
+    let (shares, twice) = (crowd.check(4).await, crowd.asked_twice());
+    println!("{home:?}: shares of {} periods: {shares:?}; asked for twice: {twice}", crowd.all());
+    assert!(shares.iter().all(|share| *share >= crowd.all() / 8), "{shares:?}");
+    assert!(twice <= crowd.all() / 50, "{twice} were asked for twice: {shares:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn four_processors_share_500_scopes() {
-    const SCOPES: usize = 500;
-    const HOURS: i64 = 2;
-    let cloud = Cloud::start(SCOPES, 1).await;
-    cloud.set_delay(Duration::from_millis(10));
-    let dir = tempfile::tempdir().unwrap();
-    let url = Db::Mariadb.create().await.unwrap();
-    let begin = hours_ago(HOURS);
-    let text = conf(dir.path(), &cloud, &format!("[database]\nconnection = {url}\n"), begin);
-    let (config, database) = set_up(dir.path(), "ratekitty.conf", &text).await;
-    let mut children: Vec<Child> =
-        (0..4).map(|number| processor(dir.path(), number, &[])).collect();
-    let storage = storage::build(&config, &database, &clock()).unwrap();
-    let window = (begin, begin + HOURS * HOUR);
-    let all = HOURS as usize * SCOPES;
-    let last = hours_ago(1);
-    until("all scopes", || async {
-        let keys = scopes::ScopeKeys {
-            scope_key: "project_id".into(),
-            fetcher: "prometheus".into(),
-            collector: "prometheus".into(),
-        };
-        let states = scopes::overview(&database, &keys).await.unwrap();
-        states.values().filter(|state| state.last_processed.timestamp() >= last).count() == SCOPES
-    })
-    .await;
-    for child in &mut children {
-        let id = child.id().to_string();
-        Command::new("kill").arg(&id).status().unwrap();
-    }
-    for mut child in children {
-        child.wait().unwrap();
-    }
-    assert_eq!(unit_prices(&*storage, window).await.len(), all);
-    // Nobody idled, and next to nothing was done twice.
-    let shares: Vec<usize> = (0..4)
-        .map(|number| {
-            let log = std::fs::read_to_string(dir.path().join(format!("{number}.log"))).unwrap();
-            log.matches("data points of scope").count()
-        })
-        .collect();
-    let asked = cloud.asked();
-    let twice: usize = asked.values().map(|times| times - 1).sum();
-    println!("shares of {} periods: {shares:?}; asked for twice: {twice}", asked.len());
-    assert!(shares.iter().all(|share| *share > all / 12), "{shares:?}");
-    assert!(twice <= all / 50, "{twice} of {all} were asked for twice: {shares:?}");
+    share(Home::Mariadb).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_scope_of_a_processor_that_dies_is_taken_over() {
-    const HOURS: i64 = 30;
-    let cloud = Cloud::start(6, 1).await;
-    cloud.set_delay(Duration::from_millis(20));
-    let dir = tempfile::tempdir().unwrap();
-    let begin = hours_ago(HOURS);
-    let text = conf(dir.path(), &cloud, "", begin);
-    let (config, database) = set_up(dir.path(), "ratekitty.conf", &text).await;
-    let mut one = processor(dir.path(), 0, &[]);
-    until("work in progress", || async { cloud.asked().len() > 20 }).await;
-    let mut other = processor(dir.path(), 1, &["--once"]);
-    one.kill().unwrap();
-    one.wait().unwrap();
-    assert!(other.wait().unwrap().success());
-    assert!(processor(dir.path(), 2, &["--once"]).wait().unwrap().success());
-    let storage = storage::build(&config, &database, &clock()).unwrap();
-    let found = unit_prices(&*storage, (begin, begin + HOURS * HOUR)).await;
-    assert_eq!(found.len(), HOURS as usize * 6);
+async fn four_processors_share_500_scopes_by_locks_of_mysql() {
+    share(Home::OwnMariadb).await;
+}
+
+/// One of two processors dies in the middle; the other one, which runs all the
+/// time, brings to an end what that had begun.
+async fn take_over(home: Home) {
+    const HOURS: i64 = 40;
+    let crowd = Crowd::new(home, 6, HOURS).await;
+    crowd.cloud.set_delay(Duration::from_millis(60));
+    crowd.cloud.await_fetchers(2);
+    let (mut one, mut other) = (crowd.start(0), crowd.start(1));
+    until("work of both", || async { (0..2).all(|number| crowd.rated_by(number).len() >= 8) })
+        .await;
+    assert!(one.kill(), "{home:?}: it was at work");
+    let before = crowd.rated_by(0);
+    crowd.finish().await;
+    assert!(other.ended().is_none(), "{home:?}: it goes on");
+    assert!(other.stop().await.success());
+    let shares = crowd.check(2).await;
+    let after = crowd.rated_by(1);
+    let count = |rated: &[(String, String)], wanted: &str| {
+        rated.iter().filter(|(scope, _)| scope == wanted).count()
+    };
+    let begun: BTreeSet<&str> = before.iter().map(|(scope, _)| scope.as_str()).collect();
+    let is_taken_over = |scope: &str| {
+        count(&before, scope) < usize::try_from(HOURS).unwrap() && count(&after, scope) > 0
+    };
+    assert!(begun.iter().any(|scope| is_taken_over(scope)), "{home:?}: {begun:?}");
+    // What was stored, and not told any more, is one period of each worker.
+    assert!(shares.iter().sum::<usize>() + 4 >= crowd.all(), "{home:?}: {shares:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_processor_takes_over_from_one_that_dies() {
+    take_over(Home::Files).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_processor_takes_over_by_locks_of_mysql() {
+    take_over(Home::OwnMariadb).await;
+}
+
+/// A processor that comes later gets its part of what is left.
+async fn join(home: Home) {
+    let crowd = Crowd::new(home, 24, 16).await;
+    crowd.cloud.set_delay(Duration::from_millis(60));
+    let mut one = crowd.start(0);
+    until("work in progress", || async { crowd.rated_by(0).len() >= 20 }).await;
+    let left = crowd.all() - crowd.rated_by(0).len();
+    let mut other = crowd.start(1);
+    crowd.finish().await;
+    assert!(one.stop().await.success() && other.stop().await.success());
+    let (shares, twice) = (crowd.check(2).await, crowd.asked_twice());
+    assert!(shares[1] >= left / 8, "{home:?}: {shares:?}, {left} were left");
+    assert!(twice <= crowd.all() / 50, "{home:?}: {twice} were asked for twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_processor_that_joins_gets_work() {
+    join(Home::Files).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_processor_that_joins_gets_work_by_locks_of_mysql() {
+    join(Home::OwnMariadb).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,5 +269,4 @@ async fn one_that_is_months_behind_does_not_starve_the_others() {
     let outcome = running.await.unwrap().unwrap();
     assert!(outcome.stopped && outcome.failed == 0, "{outcome:?}");
     assert!(progress.periods() < 200, "{}", progress.periods());
-    let _ = RealClock.now();
 }

@@ -2,7 +2,9 @@
 
 mod crowd;
 mod hostile;
+mod lengths;
 mod reprocessing;
+mod switches;
 mod torture;
 
 use ratekitty::{
@@ -12,16 +14,27 @@ use ratekitty::{
         modules::{self, ModuleState},
         rating_rules::{self, CostType, MappingRow, Parent},
         schema,
+        scopes::ScopeKeys,
     },
     storage::{Page, Selection, Storage},
     time::{Clock, RealClock, seconds},
 };
 use sea_orm::ConnectionTrait;
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+};
 
-use crate::support::cloud::usage;
+use crate::support::{Running, cloud::usage};
 
 const HOUR: i64 = 3_600;
+
+/// Size that no file grows beyond while a disk is full, in bytes: logs are
+/// smaller, databases larger.
+const FULL: u64 = 64 << 10;
 
 /// Writes a configuration and opens its database.
 async fn set_up(dir: &Path, name: &str, text: &str) -> (Config, Database) {
@@ -31,6 +44,29 @@ async fn set_up(dir: &Path, name: &str, text: &str) -> (Config, Database) {
     let database = Database::connect(&config.database).await.unwrap();
     schema::upgrade(&database).await.unwrap();
     (config, database)
+}
+
+/// What tells the scopes of a [`crate::support::Cloud`] from others.
+fn keys() -> ScopeKeys {
+    let name = "prometheus".to_owned();
+    ScopeKeys { scope_key: "project_id".into(), fetcher: name.clone(), collector: name }
+}
+
+/// Runs a program so that a write beyond a limit on files is an error of the
+/// write, and not the end of the program.
+fn command(program: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).args(program).stdin(Stdio::null());
+    command
+}
+
+/// A processor in a process of its own, which says what it does in the file `log`.
+fn processor(conf: &Path, log: &Path, arguments: &[&str]) -> Running {
+    let log = File::create(log).unwrap();
+    let mut command = command(&[env!("CARGO_BIN_EXE_ratekitty"), "--config-file"]);
+    command.arg(conf).arg("processor").args(arguments);
+    command.stdout(log.try_clone().unwrap()).stderr(log);
+    Running::start(&mut command)
 }
 
 /// Gives instances a price.

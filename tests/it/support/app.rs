@@ -7,10 +7,11 @@ use axum::{
     http::{HeaderMap, Request, StatusCode},
 };
 use ratekitty::{
-    api::{self, AppState},
+    api::{self, Access, AppState},
     collector,
     config::{Config, Place, Sources, metrics_yml},
     fetcher,
+    keystone::Sessions,
     lock::Coordinator,
     processor::{Outcome, Pipeline, Progress, UnsupportedExpression},
     rating::Rater,
@@ -147,9 +148,10 @@ impl TestApp {
     pub fn try_pipeline(&self) -> Result<Pipeline, UnsupportedExpression> {
         let conf = &self.config.collect;
         let metrics = metrics_yml::read(&conf.metrics_conf, &conf.scope_key).unwrap();
+        let sessions = Sessions::new(Arc::new(self.clock.clone()));
         let stages = (
-            fetcher::build(&self.config).unwrap(),
-            collector::build(&self.config).unwrap(),
+            fetcher::build(&self.config, &sessions).unwrap(),
+            collector::build(&self.config, &sessions).unwrap(),
             self.storage.clone(),
         );
         let clock = Arc::new(self.clock.clone());
@@ -173,7 +175,14 @@ impl TestApp {
         self.pipeline().run_once(&Arc::new(Progress::quiet()), &stop).await.unwrap()
     }
 
-    fn state(&self) -> AppState {
+    /// How its users are known.
+    fn access(&self) -> Arc<Access> {
+        let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
+        Arc::new(Access::new(&self.config, &[], &clock).unwrap())
+    }
+
+    /// What its API needs.
+    pub fn state(&self) -> AppState {
         AppState {
             storage: self.storage.clone(),
             database: self.database.clone(),
@@ -185,6 +194,8 @@ impl TestApp {
             rater: Arc::new(Rater::new(&self.config, self.database.clone())),
             period: self.config.collect.period,
             metrics_conf: self.config.collect.metrics_conf.clone(),
+            access: self.access(),
+            http: self.config.http.clone(),
             clock: Arc::new(self.clock.clone()),
         }
     }
@@ -193,7 +204,12 @@ impl TestApp {
     pub async fn serve(&self, stop: &CancellationToken) -> String {
         let (port, state, stop) = (free_port(), self.state(), stop.clone());
         tokio::spawn(async move {
-            api::serve("127.0.0.1", port, state, stop, Duration::ZERO).await.unwrap();
+            let limits = api::Limits {
+                connections: 64,
+                patience: Duration::from_secs(2),
+                grace: Duration::ZERO,
+            };
+            api::serve("127.0.0.1", port, state, stop, limits).await.unwrap();
         });
         let is_there = || async { TcpStream::connect(("127.0.0.1", port)).await.is_ok() };
         until("the API", is_there).await;
@@ -204,7 +220,7 @@ impl TestApp {
     pub async fn request(&self, request: Request<Body>) -> Answer {
         let state = self.state();
         let request = api::normalize_path(request);
-        let response = api::router(state).oneshot(request).await.unwrap();
+        let response = api::router(state, Duration::from_secs(30)).oneshot(request).await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
         let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
         Answer { status, headers, text: String::from_utf8(body.to_vec()).unwrap() }

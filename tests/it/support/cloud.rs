@@ -33,6 +33,10 @@ struct Seen {
     asked: Mutex<HashMap<(usize, i64), usize>>,
     scopes: AtomicUsize,
     delay: AtomicU64,
+    /// How often it was asked which scopes there are, and how often it is to be
+    /// before it answers.
+    fetched: AtomicUsize,
+    awaited: AtomicUsize,
 }
 
 /// The cloud; its scopes are `s0`, `s1`, ...
@@ -65,6 +69,12 @@ impl Cloud {
         self.seen.delay.store(delay.as_millis() as u64, Ordering::Relaxed);
     }
 
+    /// Nobody is told which scopes there are before that many have asked: so
+    /// they begin at one time.
+    pub fn await_fetchers(&self, count: usize) {
+        self.seen.awaited.store(count, Ordering::Relaxed);
+    }
+
     /// The configuration of fetcher and collector.
     pub fn conf(&self) -> String {
         let url = &self.url;
@@ -93,9 +103,15 @@ async fn answer(seen: &Seen, asked: Asked, things: usize) -> String {
             };
             (0..things).map(one).collect()
         }
-        None => (0..seen.scopes.load(Ordering::Relaxed))
-            .map(|scope| format!(r#"{{"metric":{{"project_id":"s{scope}"}},"value":[0,"1"]}}"#))
-            .collect(),
+        None => {
+            seen.fetched.fetch_add(1, Ordering::Relaxed);
+            while seen.fetched.load(Ordering::Relaxed) < seen.awaited.load(Ordering::Relaxed) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            (0..seen.scopes.load(Ordering::Relaxed))
+                .map(|scope| format!(r#"{{"metric":{{"project_id":"s{scope}"}},"value":[0,"1"]}}"#))
+                .collect()
+        }
     };
     let series = series.join(",");
     format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{series}]}}}}"#)

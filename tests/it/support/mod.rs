@@ -7,6 +7,7 @@ pub mod cloud;
 pub mod databases;
 pub mod fake_loki;
 mod prometheus;
+mod running;
 pub mod servers;
 
 pub use app::TestApp;
@@ -15,6 +16,7 @@ pub use cloud::Cloud;
 pub use databases::Db;
 pub use fake_loki::FakeLoki;
 pub use prometheus::Prometheus;
+pub use running::Running;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -70,8 +72,17 @@ pub fn peers() -> PathBuf {
 }
 
 /// Waits until something holds, at most half a minute.
-pub async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
-    for _ in 0..600 {
+pub async fn until<F: Future<Output = bool>>(what: &str, condition: impl FnMut() -> F) {
+    until_in(Duration::from_secs(30), what, condition).await;
+}
+
+/// Waits until something holds, at most about that long.
+pub async fn until_in<F: Future<Output = bool>>(
+    patience: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) {
+    for _ in 0..patience.as_millis() / 50 {
         if condition().await {
             return;
         }

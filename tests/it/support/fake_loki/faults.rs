@@ -1,7 +1,7 @@
 //! Faults of a Loki, or of what is between it and its client.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -40,6 +40,21 @@ pub enum Fault {
     Truncated,
 }
 
+impl Fault {
+    /// What kind of fault it is.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::DropAnswer => "answer dropped",
+            Self::TooManyRequests(_) => "429",
+            Self::Status(_) => "5xx",
+            Self::Delay(_) => "delay",
+            Self::Reset => "reset",
+            Self::HalfStored => "half stored",
+            Self::Truncated => "truncated",
+        }
+    }
+}
+
 /// Faults by chance.
 struct Random {
     kind: Kind,
@@ -48,11 +63,26 @@ struct Random {
     faults: Vec<Fault>,
 }
 
-/// What is to come.
+/// What is to come, and what came.
 #[derive(Default)]
 struct Waiting {
     next: VecDeque<(Kind, Fault)>,
     random: Option<Random>,
+    met: BTreeMap<&'static str, usize>,
+}
+
+impl Waiting {
+    fn choose(&mut self, asked: Option<Kind>) -> Option<Fault> {
+        let hits = |kind: Kind| kind == Kind::Any || Some(kind) == asked;
+        if let Some(at) = self.next.iter().position(|(kind, _)| hits(*kind)) {
+            return self.next.remove(at).map(|(_, fault)| fault);
+        }
+        let random = self.random.as_mut().filter(|random| hits(random.kind))?;
+        if !random.source.random_bool(random.probability) {
+            return None;
+        }
+        random.faults.choose(&mut random.source).cloned()
+    }
 }
 
 /// The faults that wait for requests.
@@ -78,7 +108,14 @@ impl Faults {
 
     /// No faults any more.
     pub fn clear(&self) {
-        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Waiting::default();
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.next.clear();
+        waiting.random = None;
+    }
+
+    /// How many requests have met each kind of fault.
+    pub fn met(&self) -> BTreeMap<&'static str, usize> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).met.clone()
     }
 
     /// Faults of [`Faults::next`] that no request has met yet.
@@ -88,15 +125,9 @@ impl Faults {
 
     /// The fault that a request of this kind meets.
     pub(super) fn meet(&self, asked: Option<Kind>) -> Option<Fault> {
-        let hits = |kind: Kind| kind == Kind::Any || Some(kind) == asked;
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = waiting.next.iter().position(|(kind, _)| hits(*kind)) {
-            return waiting.next.remove(at).map(|(_, fault)| fault);
-        }
-        let random = waiting.random.as_mut().filter(|random| hits(random.kind))?;
-        if !random.source.random_bool(random.probability) {
-            return None;
-        }
-        random.faults.choose(&mut random.source).cloned()
+        let fault = waiting.choose(asked)?;
+        *waiting.met.entry(fault.name()).or_default() += 1;
+        Some(fault)
     }
 }

@@ -1,0 +1,94 @@
+//! Rating modules that are switched while a processor runs.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::TimeDelta;
+use ratekitty::{
+    processor::Progress,
+    state::{audit::Audit, modules, rating_rules::new_id, scopes, scripts},
+    time::seconds,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{HOUR, set_price, unit_prices};
+use crate::support::{Cloud, Db, TestApp, cloud::METRICS, until_in};
+
+/// 2026-11-01 00:00 UTC.
+const START: i64 = 1_793_491_200;
+
+/// Twice the price that there is, and one more a unit: so that the order of
+/// modules shows.
+const SCRIPT: &str = "for point in data['usage']['instance']:\n  price = point['rating']['price']\n  \
+                      point['rating']['price'] = price * 2 + point['vol']['qty']";
+
+/// Unit prices of the scope, oldest first.
+async fn prices(app: &TestApp) -> Vec<i64> {
+    let window = (START, START + 10_000 * HOUR);
+    unit_prices(&*app.storage, window).await.into_values().collect()
+}
+
+/// States that modules come to have, with the price per unit that they give:
+/// hashmap adds 3, the script doubles and adds 1. Modules of higher priority
+/// come first.
+const STATES: [(&str, bool, i32, i64); 6] = [
+    ("hashmap", false, 1, 0),
+    ("hashmap", true, 1, 3),
+    ("pyscripts", true, 5, 1 + 3),
+    ("hashmap", true, 9, 3 * 2 + 1),
+    ("hashmap", false, 9, 1),
+    ("pyscripts", false, 5, 0),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_processor_rates_by_the_modules_as_they_are() {
+    let cloud = Cloud::start(1, 1).await;
+    cloud.set_delay(Duration::from_millis(30));
+    let conf = format!("{}wait_periods = 1\n", cloud.conf());
+    // Far more hours are due than are rated: the cycle goes on all the time.
+    let app = TestApp::on(Db::Mariadb, "2027-11-01T00:00:00Z", &conf, METRICS).await;
+    let connection = app.database.connection();
+    set_price(&app.database, 3).await;
+    let past = seconds(0).naive_utc();
+    let audit = Audit::new("script".into(), None, (past, None), ("test", past));
+    scripts::add(connection, &new_id(), SCRIPT.as_bytes(), &audit).await.unwrap();
+    let pipeline = app.pipeline();
+    let begin = seconds(START - HOUR);
+    scopes::add(connection, "s0", pipeline.keys(), begin, begin).await.unwrap();
+    let (progress, stop) = (Arc::new(Progress::quiet()), CancellationToken::new());
+    let running = {
+        let (pipeline, progress, stop) = (pipeline.clone(), progress.clone(), stop.clone());
+        tokio::spawn(async move { pipeline.run_once(&progress, &stop).await })
+    };
+    let newest = || async { prices(&app).await.last().copied() };
+    let patience = Duration::from_secs(15);
+    until_in(patience, "the first price", || async { newest().await == Some(3) }).await;
+    let mut expected = vec![3];
+    for (name, enabled, priority, price) in STATES {
+        modules::change(&app.database, name, Some(enabled), Some(priority)).await.unwrap();
+        expected.push(price);
+        let told = format!("{name}, enabled {enabled}, priority {priority}");
+        until_in(patience, &told, || async { newest().await == Some(price) }).await;
+    }
+    assert!(!running.is_finished(), "it is one cycle");
+    stop.cancel();
+    let outcome = running.await.unwrap().unwrap();
+    assert!(outcome.stopped && outcome.failed == 0, "{outcome:?}");
+    // Each state begins with some period and holds until the next one does.
+    let mut found = prices(&app).await;
+    found.dedup();
+    assert_eq!(found, expected);
+
+    // And from one cycle to the next, by the same processor.
+    let state = scopes::get(&app.database, "s0", pipeline.keys()).await.unwrap().unwrap();
+    for (number, enabled, price) in [(2, true, 3), (3, false, 0)] {
+        modules::change(&app.database, "hashmap", Some(enabled), None).await.unwrap();
+        // As old may be what it knows of them.
+        tokio::time::sleep(Duration::from_millis(2_100)).await;
+        // One period is due.
+        app.clock.set(state.last_processed + TimeDelta::seconds(number * HOUR + 1));
+        let (progress, stop) = (Arc::new(Progress::quiet()), CancellationToken::new());
+        let outcome = pipeline.run_once(&progress, &stop).await.unwrap();
+        assert_eq!((outcome.failed, progress.periods()), (0, 1));
+        assert_eq!(newest().await, Some(price));
+    }
+}
