@@ -1,15 +1,17 @@
 # What one does with a checkout; `make` alone lists it.
-PEERS := $(abspath $(or $(CARGO_TARGET_DIR),target))/peers
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+PEERS := $(TARGET)/peers
 
 WITH_SERVERS := scripts/with-servers mariadb postgresql redis etcd --
+WITH_CLOUD := scripts/with-servers mariadb postgresql redis etcd aetos --
 
 # cargo shares the cores out itself; make's job server is not for it.
 unexport MAKEFLAGS
 
-.PHONY: help build test torture bench lint quickstart clean
+.PHONY: help build test e2e devstack torture bench lint quickstart clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z0-9]*\):.*## /  \1\t/p' Makefile | expand -t 14
 
 build: ## Build the program, optimised
 	cargo build --release --locked
@@ -20,14 +22,24 @@ test: export TZ := UTC
 test: ## Run the tests, against real programs
 	@scripts/get-peer prometheus cloudkitty-sdist cloudkitty-venv cargo-nextest > /dev/null
 	RATEKITTY_CLOUDKITTY="$$(scripts/get-peer cloudkitty-venv | cut -d= -f2)" \
-	  $(WITH_SERVERS) cargo nextest run --locked
+	  $(WITH_CLOUD) cargo nextest run --locked
+
+e2e: export TZ := UTC
+e2e: PROGRAM ?= release
+e2e: $(if $(filter debug,$(PROGRAM)),,build) ## Rate, read and run tempest in a whole cloud of real programs
+	scripts/with-servers mariadb aetos -- sh -c '"$$RATEKITTY_OPENSTACK_VENV/bin/python" \
+	  tests/fixtures/openstack/e2e.py --folder "$(TARGET)/e2e" "$(TARGET)/$(PROGRAM)/ratekitty"'
+
+devstack: ## Check the DevStack plugin, the Zuul jobs and the Loki deployments
+	scripts/check-devstack
 
 torture: export RATEKITTY_PEERS := $(PEERS)
 torture: export TZ := UTC
 torture: export RATEKITTY_TORTURE_KILLS ?= 210
+torture: export RATEKITTY_TEST_OUTAGE ?= 60
 torture: ## Kill processors at random for minutes, and compare what they rated
 	@scripts/get-peer cloudkitty-sdist cargo-nextest > /dev/null
-	$(WITH_SERVERS) cargo nextest run --locked --profile torture --no-capture torture::
+	$(WITH_SERVERS) cargo nextest run --locked --profile torture --no-capture torture:: outlives_its_database
 
 bench: export PATH := $(PATH):$(PEERS)/prometheus/usr/bin
 bench: ## Measure collecting, rating and storing
