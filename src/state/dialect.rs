@@ -146,10 +146,11 @@ pub(crate) fn is_duplicate(error: &DbErr) -> bool {
     matches!(error.sql_err(), Some(sea_orm::SqlErr::UniqueConstraintViolation(_)))
 }
 
-/// Whether a column cannot hold a value: it is too long, or has characters that
-/// the table has not.
+/// Whether a column cannot hold a value, nor be compared with it: it is too long, or
+/// has characters that the table has not.
 pub(crate) fn is_refused_value(error: &DbErr) -> bool {
-    matches!(mysql_number(error), Some(1366 | 1406)) || code(error).as_deref() == Some("22001")
+    matches!(mysql_number(error), Some(1267 | 1270 | 1271 | 1366 | 1406))
+        || matches!(code(error).as_deref(), Some("22001" | "22021" | "22P05"))
 }
 
 /// Whether an index of that name is there, which MySQL cannot be asked before.

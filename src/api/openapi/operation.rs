@@ -137,36 +137,69 @@ impl Operation {
         self.answers(409, "There is something of this kind already.", error)
     }
 
+    fn is_v1(&self) -> bool {
+        self.path.starts_with("/v1")
+    }
+
     fn error(&self) -> Value {
-        schema::reference(if self.path.starts_with("/v1") { "Fault" } else { "Message" })
+        schema::reference(if self.is_v1() { "Fault" } else { "Message" })
+    }
+
+    /// What those are told who may not do it.
+    fn forbidden(&self) -> Value {
+        match self.path.contains("/module_config/") {
+            true => schema::reference("Forbidden"),
+            false => self.error(),
+        }
+    }
+
+    /// The forms of an answer; version 1 has XML, too.
+    fn content(&self, schema: &Value) -> Value {
+        match self.is_v1() {
+            true => json!({
+                "application/json": {"schema": schema},
+                "application/xml": {},
+                "text/xml": {},
+            }),
+            false => json!({"application/json": {"schema": schema}}),
+        }
     }
 
     /// The operation as OpenAPI has it.
     pub fn describe(&self) -> Value {
         let mut answers = self.answers.clone();
-        let mut refuses = |status: u16, meaning: &'static str| {
+        let mut refuses = |status: u16, meaning: &'static str, schema: Value| {
             if answers.iter().all(|(known, ..)| *known != status) {
-                answers.push((status, meaning, Some(self.error())));
+                answers.push((status, meaning, Some(schema)));
             }
         };
         if self.path.starts_with("/v") {
-            refuses(400, "The request is not as it should be.");
-            refuses(503, "A database is away. `Retry-After` says when to try again.");
+            let of_keystone = schema::reference("KeystoneError");
+            let away = json!({"anyOf": [self.error(), of_keystone]});
+            refuses(400, "The request is not as it should be.", self.error());
+            refuses(401, "There is no token, or none that is good.", of_keystone);
+            refuses(403, "The policy does not allow it.", self.forbidden());
+            refuses(503, "A peer is away. `Retry-After` says when to try again.", away);
         }
         if self.body.is_some() {
-            refuses(413, "The body is too large.");
-            refuses(415, "The body is of another type than JSON.");
+            refuses(413, "The body is too large.", self.error());
+            refuses(415, "The body is of another type than JSON.", self.error());
         }
-        let answers: Map<String, Value> = answers
+        let mut answers: Map<String, Value> = answers
             .into_iter()
             .map(|(status, meaning, schema)| {
                 let mut answer = json!({"description": meaning});
                 if let Some(schema) = schema {
-                    answer["content"] = json!({"application/json": {"schema": schema}});
+                    answer["content"] = self.content(&schema);
                 }
                 (status.to_string(), answer)
             })
             .collect();
+        if self.is_v1() {
+            let told = "`Accept` has none of the forms of answers.";
+            let content = json!({"text/plain": {}, "text/html": {}});
+            answers.insert("406".to_owned(), json!({"description": told, "content": content}));
+        }
         let mut described = json!({
             "summary": self.summary,
             "operationId": self.id(),

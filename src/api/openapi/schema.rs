@@ -108,6 +108,14 @@ pub fn shared() -> Value {
             ("debuginfo", json!({"type": "null"})),
         ]),
         "Message": object(&[("message", text())]),
+        "KeystoneError": object(&[
+            ("error", object(&[("code", integer()), ("title", text()), ("message", text())])),
+        ]),
+        "Forbidden": object(&[
+            ("code", integer()),
+            ("title", text()),
+            ("description", text()),
+        ]),
         "Label": {
             "description": "The value of a label: mostly a text.",
             "type": ["string", "number", "boolean", "null", "array", "object"],

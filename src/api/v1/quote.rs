@@ -149,6 +149,7 @@ pub(super) fn describe() -> Vec<Operation> {
     vec![
         Operation::new("post", "/v1/rating/quote", "What something would cost now")
             .body_like(schema::object(&[("resources", schema::list(resource))]))
-            .answers(200, "The price of all resources together.", schema::digits()),
+            .answers(200, "The price of all resources together.", schema::digits())
+            .answers(500, "A script fails, and is named.", schema::reference("Fault")),
     ]
 }

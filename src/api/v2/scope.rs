@@ -269,8 +269,11 @@ pub(super) fn describe() -> Vec<Operation> {
     let new: Vec<body::Spec> = CHANGE.iter().copied().chain([(LAST.0, LAST.1, true)]).collect();
     let mut reset = schema::of_body(RESET);
     let all = json!({"required": ["all_scopes"], "properties": {"all_scopes": {"const": true}}});
-    reset["oneOf"] = json!([{"required": ["scope_id"]}, all]);
-    reset["anyOf"] = json!([{"required": [LAST.0]}, {"required": ["state"]}]);
+    reset["allOf"] = json!([
+        {"not": {"required": ["all_scopes", "scope_id"]}},
+        {"anyOf": [{"required": ["scope_id"]}, all]},
+        {"anyOf": [{"required": [LAST.0]}, {"required": ["state"]}]},
+    ]);
     vec![
         Operation::new("get", path, "Scopes, and how far they are rated")
             .arguments(ARGS)

@@ -667,7 +667,9 @@ pub async fn add_threshold(
         kind: rule.kind,
         tenant_id: rule.tenant_id.clone(),
     };
-    rating_rules::add_threshold(&transaction, &row).await?;
+    rating_rules::add_threshold(&transaction, &row)
+        .await
+        .map_err(|error| taken("Threshold", &level.to_string(), error))?;
     let threshold = find_threshold(&transaction, &row.threshold_id).await?;
     commit(transaction).await?;
     Ok(threshold)
@@ -708,7 +710,9 @@ pub async fn change_threshold(
         kind: rule.kind,
         tenant_id: rule.tenant_id,
     };
-    rating_rules::change_threshold(&transaction, &row).await?;
+    rating_rules::change_threshold(&transaction, &row)
+        .await
+        .map_err(|error| taken("Threshold", &level.to_string(), error))?;
     commit(transaction).await
 }
 
