@@ -116,8 +116,11 @@ pub fn check_syntax(text: &str) -> Result<(), String> {
     if text.contains('\0') {
         return Err("The script holds a NUL character.".to_owned());
     }
-    if text.len() > LONGEST {
-        return Err(format!("The script is longer than {} KiB.", LONGEST >> 10));
+    let comment = |line: &&str| line.trim_start().starts_with('#');
+    let code: usize =
+        text.split('\n').filter(|line| !comment(line)).map(|line| line.len() + 1).sum();
+    if code > LONGEST {
+        return Err(format!("The script is longer than {} KiB without comments.", LONGEST >> 10));
     }
     if let Some(line) = too_deep(text) {
         return Err(format!("The script is nested too deeply in line {line}."));
@@ -170,7 +173,8 @@ fn too_deep(text: &str) -> Option<usize> {
     None
 }
 
-/// Longest script, in bytes.
+/// Longest script, in bytes, without lines that are comments: as many sums may be
+/// nested in it as [`PARSER_STACK`] is enough for.
 const LONGEST: usize = 512 << 10;
 
 /// Deepest nesting; Python ends at 200 brackets.
