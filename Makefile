@@ -20,7 +20,7 @@ test: export RATEKITTY_PEERS := $(PEERS)
 test: export PATH := $(PATH):$(PEERS)/prometheus/usr/bin
 test: export TZ := UTC
 test: ## Run the tests, against real programs
-	@scripts/get-peer prometheus cloudkitty-sdist cloudkitty-venv cargo-nextest > /dev/null
+	@scripts/get-peer prometheus cloudkitty-sdist cloudkitty-venv schemathesis-venv cargo-nextest > /dev/null
 	RATEKITTY_CLOUDKITTY="$$(scripts/get-peer cloudkitty-venv | cut -d= -f2)" \
 	  $(WITH_CLOUD) cargo nextest run --locked
 

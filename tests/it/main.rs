@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod clients;
 mod connections;
 mod databases;
 mod faults;

@@ -589,6 +589,7 @@ async fn tables_of_version_1_become_those_of_today() {
     // What version 2 added goes again.
     for sql in [
         "DROP INDEX ratekitty_dataframes_stream",
+        "ALTER TABLE ratekitty_dataframes DROP COLUMN writer",
         "ALTER TABLE ratekitty_dataframes DROP COLUMN store",
         "ALTER TABLE ratekitty_dataframes DROP COLUMN appended",
         "ALTER TABLE ratekitty_dataframes DROP COLUMN stream_id",
@@ -596,6 +597,7 @@ async fn tables_of_version_1_become_those_of_today() {
         "DROP TABLE ratekitty_superseded",
         "DROP TABLE ratekitty_streams",
         "DROP TABLE ratekitty_periods",
+        "DROP TABLE IF EXISTS ratekitty_schedules",
         "UPDATE ratekitty_schema SET version = 1",
     ] {
         app.database.connection().execute_unprepared(sql).await.unwrap();

@@ -169,14 +169,18 @@ fn in_order(text: &str) -> String {
 
 /// A flat object in XML as one in JSON.
 fn in_json(body: &str) -> Option<Value> {
-    let inner = Regex::new(r"^<\w+>(.*)</\w+>$").unwrap();
+    let inner = Regex::new(r"(?s)^<\w+>(.*)</\w+>$").unwrap();
     let inner = inner.captures(body)?.get(1)?.as_str();
-    let element = Regex::new(r"<([\w-]+)>([^<&]*)</[\w-]+>").unwrap();
+    let element = Regex::new(r"<([\w-]+)>(<[a-z]{3}\d+>|[^<]*)</[\w-]+>").unwrap();
     if !element.replace_all(inner, "").trim().is_empty() {
         return None;
     }
     let found = element.captures_iter(inner);
-    Some(found.map(|found| (found[1].to_owned(), json!(found[2].trim()))).collect())
+    let told = |text: &str| {
+        let text = text.trim().replace("&lt;", "<").replace("&gt;", ">");
+        text.replace("&quot;", "\"").replace("&amp;", "&")
+    };
+    Some(found.map(|found| (found[1].to_owned(), json!(told(&found[2])))).collect())
 }
 
 /// Replays the lines of a file that are not skipped, and tells how many those were.
@@ -280,7 +284,12 @@ async fn version_1_answers_in_xml_to_those_who_like_it() {
     }
     // Bodies in XML and forms are refused, and nothing is made of them.
     let mut replay_refused = Replay::new(&Value::Null, "2026-11-01T00:00:00Z").await;
-    for case in &refused {
+    let placeholder = Regex::new(r"<[a-z]{3}\d+>").unwrap();
+    for case in &mut refused {
+        // Nothing was made, so what the path names is not there.
+        let path = case["path"].as_str().unwrap();
+        case["path"] = placeholder.replace_all(path, uuid::Uuid::nil().to_string()).into();
+        let case = &*case;
         let ours = replay_refused.case(case).await.ours;
         let is_empty = case["body"].as_str().is_some_and(str::is_empty);
         let is_fine = ours["status"] == if is_empty { 400 } else { 415 };
