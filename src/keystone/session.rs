@@ -89,7 +89,7 @@ pub enum SendError {
 /// one.
 pub struct Sessions {
     clock: Arc<dyn Clock>,
-    made: std::sync::Mutex<Vec<(&'static str, Reach, Duration, Arc<Session>)>>,
+    made: std::sync::Mutex<Vec<Arc<Session>>>,
 }
 
 impl Sessions {
@@ -108,14 +108,16 @@ impl Sessions {
         retry_budget: Duration,
     ) -> Result<Arc<Session>, SetUpError> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = made.iter().find(|(group, reach, budget, _)| {
-            *group == auth.group && *reach == auth.reach && *budget == retry_budget
+        let known = made.iter().find(|session| {
+            session.auth.group == auth.group
+                && session.auth.reach == auth.reach
+                && session.retry_budget == retry_budget
         });
-        if let Some((.., session)) = known {
+        if let Some(session) = known {
             return Ok(session.clone());
         }
         let session = Arc::new(Session::new(auth, retry_budget, self.clock.clone())?);
-        made.push((auth.group, auth.reach.clone(), retry_budget, session.clone()));
+        made.push(session.clone());
         Ok(session)
     }
 }
