@@ -27,6 +27,7 @@ import glob
 import json
 import os
 import pathlib
+import signal
 import socket
 import statistics
 import subprocess
@@ -453,6 +454,8 @@ def million_points(folder):
 if len(sys.argv) != 2:
     fail("usage: scripts/with-servers mariadb -- python3 benches/api_load.py PROGRAM")
 PROGRAM = pathlib.Path(sys.argv[1]).resolve()
+# A stop ends the servers, too.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 ROOT_OF = peers("wrk", "cloudkitty-venv", "cloudkitty-sdist", "openstack-venv")
 
 with tempfile.TemporaryDirectory(prefix="ratekitty-load.") as name:

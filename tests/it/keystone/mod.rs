@@ -74,13 +74,11 @@ impl Cloud {
         if !scope.is_null() {
             auth["auth"]["scope"] = scope;
         }
-        let answer = http_client()
+        let request = http_client()
             .post(format!("{}/auth/tokens", self.url))
             .header("content-type", "application/json")
-            .body(auth.to_string())
-            .send()
-            .await
-            .unwrap();
+            .body(auth.to_string());
+        let answer = answer_of(request).await;
         let status = answer.status();
         let token = answer.headers().get("x-subject-token").cloned();
         assert!(status.is_success(), "{status}: {}", answer.text().await.unwrap());
@@ -127,6 +125,18 @@ impl Cloud {
             json!({"methods": ["application_credential"], "application_credential": credential});
         self.token(identity, Value::Null).await
     }
+}
+
+/// What Keystone answers. uWSGI drops a connection now and then on a machine
+/// that is busy, and what is asked for here may be asked for again.
+async fn answer_of(request: reqwest::RequestBuilder) -> reqwest::Response {
+    for _ in 0..3 {
+        match request.try_clone().unwrap().send().await {
+            Err(error) if error.is_request() => tokio::time::sleep(Duration::from_millis(300)).await,
+            sent => return sent.unwrap(),
+        }
+    }
+    request.send().await.unwrap()
 }
 
 fn http_client() -> reqwest::Client {
