@@ -11,11 +11,17 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tracing::debug;
 
-use super::{Answer, PrometheusClientBase, PrometheusError, too_large};
+use super::{
+    Answer, AtSteps, BodySink, PrometheusClientBase, PrometheusError, Steps, read_into, too_large,
+};
 use crate::{
     http::{self, BodyError, retry::retry},
     keystone::{SendError, Session, Wanted},
+    time::isoformat,
 };
+
+/// Length of a query: it stands in a URL.
+const LONGEST_QUERY: usize = 1_500;
 
 /// Type of Aetos in the catalog.
 const SERVICE_TYPE: &str = "metric-storage";
@@ -48,30 +54,46 @@ impl AetosClient {
         Self { session, shown: format!("the {wanted}"), wanted, retry_budget, max_response_bytes }
     }
 
-    async fn try_get(
+    /// Sends a request. Gives the answer and the URL for messages.
+    async fn send(
         &self,
         endpoint: &str,
         params: &[(&str, String)],
-    ) -> Result<Answer, PrometheusError> {
+    ) -> Result<(reqwest::Response, String), PrometheusError> {
         let base = self.session.endpoint(&self.wanted).await?;
         let shown = http::without_credentials(&base);
         let url = format!("{base}/api/v1/{endpoint}");
-        let transport = |source: reqwest::Error| PrometheusError::Transport {
-            url: shown.clone(),
-            source: source.without_url().into(),
-        };
         let sent = self.session.send(|http| {
             // Without it, some errors are pages for people.
             http.get(&url).header("accept", "application/json").query(params)
         });
         let response = sent.await.map_err(|error| match error {
             SendError::Keystone(error) => error.into(),
-            SendError::Transport(error) => transport(error),
+            SendError::Transport(error) => transport(&shown, error),
         })?;
+        Ok((response, shown))
+    }
+
+    async fn try_get(
+        &self,
+        endpoint: &str,
+        params: &[(&str, String)],
+    ) -> Result<Answer, PrometheusError> {
+        let (response, shown) = self.send(endpoint, params).await?;
+        self.whole(response, &shown, params).await
+    }
+
+    /// The whole of an answer.
+    async fn whole(
+        &self,
+        response: reqwest::Response,
+        shown: &str,
+        params: &[(&str, String)],
+    ) -> Result<Answer, PrometheusError> {
         let status = response.status().as_u16();
         let body = match http::read_body(response, self.max_response_bytes).await {
             Ok(body) => body,
-            Err(BodyError::Transport(error)) => return Err(transport(error)),
+            Err(BodyError::Transport(error)) => return Err(transport(shown, error)),
             Err(BodyError::TooLarge) => return Err(too_large(params, self.max_response_bytes)),
         };
         if status < 400 {
@@ -79,13 +101,17 @@ impl AetosClient {
         }
         let query = params.iter().find(|(name, _)| *name == "query");
         Err(refusal(
-            &shown,
+            shown,
             status,
             &body,
             query.map_or("", |(_, query)| query),
             self.session.group(),
         ))
     }
+}
+
+fn transport(shown: &str, source: reqwest::Error) -> PrometheusError {
+    PrometheusError::Transport { url: shown.to_owned(), source: source.without_url().into() }
 }
 
 /// What an error of Aetos means. Its body need not be JSON, and has several forms.
@@ -149,6 +175,48 @@ impl PrometheusClientBase for AetosClient {
     ) -> Result<Answer, PrometheusError> {
         debug!("Asking Aetos for {endpoint}: {params:?}");
         retry(self.retry_budget, "A request to Aetos", || self.try_get(endpoint, params)).await
+    }
+
+    async fn read(
+        &self,
+        endpoint: &str,
+        params: &[(&str, String)],
+        sink: &mut dyn BodySink,
+    ) -> Result<u16, PrometheusError> {
+        debug!("Asking Aetos for {endpoint}: {params:?}");
+        let (response, shown) = self.send(endpoint, params).await?;
+        let status = response.status().as_u16();
+        if status >= 400 {
+            let answer = self.whole(response, &shown, params).await?;
+            sink.take(&answer.body)?;
+        } else {
+            let transport = |error| transport(&shown, error);
+            read_into(response, sink, (params, self.max_response_bytes), transport).await?;
+        }
+        Ok(status)
+    }
+
+    fn retry_budget(&self) -> Duration {
+        self.retry_budget
+    }
+
+    fn longest_query(&self) -> usize {
+        LONGEST_QUERY
+    }
+
+    /// A subquery, whose steps are multiples of their distance whatever the time at
+    /// which it is asked. Prometheus 2 gives one more at the start.
+    fn at_steps(&self, query: &str, steps: Steps) -> Option<AtSteps> {
+        let is_aligned = steps.first.timestamp().rem_euclid(i64::from(steps.seconds)) == 0;
+        let range = u64::from(steps.count) * u64::from(steps.seconds);
+        is_aligned.then(|| AtSteps {
+            endpoint: "query",
+            params: vec![
+                ("query", format!("({query})[{range}s:{}s]", steps.seconds)),
+                ("time", isoformat(steps.last())),
+            ],
+            may_exceed: true,
+        })
     }
 }
 

@@ -6,11 +6,14 @@ use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 use tracing::debug;
 
-use super::{Answer, PrometheusClientBase, PrometheusError, too_large};
+use super::{Answer, BodySink, PrometheusClientBase, PrometheusError, read_into, too_large};
 use crate::{
     config::sections::PrometheusEndpoint,
     http::{self, BodyError, ClientError, ClientSettings, Redirects, retry::retry},
 };
+
+/// Length of the parameters that are sent in a URL; longer ones go into the body.
+const LONGEST_URL: usize = 2_000;
 
 /// Client of one Prometheus.
 #[derive(Debug, Clone)]
@@ -52,28 +55,49 @@ impl PrometheusClient {
         })
     }
 
+    fn transport(&self, error: reqwest::Error) -> PrometheusError {
+        let source = error.without_url().into();
+        PrometheusError::Transport { url: self.shown_base.clone(), source }
+    }
+
+    async fn send(
+        &self,
+        endpoint: &str,
+        params: &[(&str, String)],
+    ) -> Result<reqwest::Response, PrometheusError> {
+        let url = format!("{}/{endpoint}", self.base);
+        let length: usize = params.iter().map(|(_, value)| value.len()).sum();
+        // Servers and what is before them bound the length of a URL.
+        let request = match length > LONGEST_URL {
+            true => self.http.post(url).form(params),
+            false => self.http.get(url).query(params),
+        };
+        let mut request = request.header("accept", "application/json");
+        if let Some((user, password)) = &self.credentials {
+            request = request.basic_auth(user, Some(password.expose_secret()));
+        }
+        request.send().await.map_err(|error| self.transport(error))
+    }
+
     async fn try_get(
         &self,
         endpoint: &str,
         params: &[(&str, String)],
     ) -> Result<Answer, PrometheusError> {
-        let transport = |error: reqwest::Error| PrometheusError::Transport {
-            url: self.shown_base.clone(),
-            source: error.without_url().into(),
-        };
-        let mut request = self
-            .http
-            .get(format!("{}/{endpoint}", self.base))
-            .header("accept", "application/json")
-            .query(params);
-        if let Some((user, password)) = &self.credentials {
-            request = request.basic_auth(user, Some(password.expose_secret()));
-        }
-        let response = request.send().await.map_err(transport)?;
+        let response = self.send(endpoint, params).await?;
+        self.whole(response, params).await
+    }
+
+    /// The whole of an answer.
+    async fn whole(
+        &self,
+        response: reqwest::Response,
+        params: &[(&str, String)],
+    ) -> Result<Answer, PrometheusError> {
         let status = response.status().as_u16();
         let body = match http::read_body(response, self.max_response_bytes).await {
             Ok(body) => body,
-            Err(BodyError::Transport(error)) => return Err(transport(error)),
+            Err(BodyError::Transport(error)) => return Err(self.transport(error)),
             Err(BodyError::TooLarge) => return Err(too_large(params, self.max_response_bytes)),
         };
         // Prometheus explains its own refusals in JSON; anything else with an
@@ -104,5 +128,28 @@ impl PrometheusClientBase for PrometheusClient {
         debug!("Asking Prometheus for {endpoint}: {params:?}");
         let what = format!("A request to Prometheus at {}", self.shown_base);
         retry(self.retry_budget, &what, || self.try_get(endpoint, params)).await
+    }
+
+    async fn read(
+        &self,
+        endpoint: &str,
+        params: &[(&str, String)],
+        sink: &mut dyn BodySink,
+    ) -> Result<u16, PrometheusError> {
+        debug!("Asking Prometheus for {endpoint}: {params:?}");
+        let response = self.send(endpoint, params).await?;
+        let status = response.status().as_u16();
+        if status >= 400 {
+            let answer = self.whole(response, params).await?;
+            sink.take(&answer.body)?;
+        } else {
+            let transport = |error| self.transport(error);
+            read_into(response, sink, (params, self.max_response_bytes), transport).await?;
+        }
+        Ok(status)
+    }
+
+    fn retry_budget(&self) -> Duration {
+        self.retry_budget
     }
 }

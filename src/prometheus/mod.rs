@@ -7,8 +7,9 @@
 pub mod aetos;
 pub mod client;
 pub mod promql;
+mod series;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -16,13 +17,18 @@ use serde::Deserialize;
 use tracing::debug;
 
 use crate::{
-    http::{self, retry::Retryable},
+    http::{
+        self,
+        retry::{Retryable, retry},
+    },
     keystone::KeystoneError,
     time::isoformat,
 };
 
 pub use aetos::AetosClient;
 pub use client::PrometheusClient;
+use series::{Cutter, SeriesSeed};
+pub use series::{Series, Steps};
 
 /// Why Prometheus gave no usable answer.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +107,46 @@ pub enum PrometheusError {
     },
 }
 
+/// Words with which Prometheus refuses a query for its size.
+const LIMITS: [&str; 4] = [
+    "too many samples",
+    "exceeded maximum resolution",
+    "query timed out",
+    "expanding series: context deadline exceeded",
+];
+
+impl PrometheusError {
+    /// Whether a question about less may have an answer.
+    pub fn asks_for_less(&self) -> bool {
+        match self {
+            Self::TooLarge { .. } => true,
+            // Bodies, URLs and headers that are too long; gateways that wait no longer.
+            Self::Status { status, .. } | Self::Refused { status, .. } => {
+                matches!(status, 413 | 414 | 431 | 504)
+            }
+            Self::Query { kind, message, .. } => {
+                kind == "timeout" || LIMITS.iter().any(|words| message.contains(words))
+            }
+            Self::Transport { .. }
+            | Self::Format { .. }
+            | Self::Keystone(_)
+            | Self::Partial { .. } => false,
+        }
+    }
+}
+
+impl PrometheusError {
+    /// Whether nobody answers, whatever the question.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Transport { .. } | Self::Status { .. } | Self::Refused { .. } => true,
+            Self::Keystone(_) => true,
+            Self::Query { .. } | Self::Partial { .. } => self.is_retryable(),
+            Self::Format { .. } | Self::TooLarge { .. } => false,
+        }
+    }
+}
+
 impl Retryable for PrometheusError {
     fn is_retryable(&self) -> bool {
         match self {
@@ -151,12 +197,15 @@ struct Envelope {
 enum Data {
     // Null stands for no series; a result that is missing does not.
     Vector(#[serde(deserialize_with = "null_is_empty")] Vec<Sample>),
-    Matrix(serde::de::IgnoredAny),
+    // Of series over time there are only those that were cut out before.
+    Matrix(#[serde(deserialize_with = "null_is_empty")] Vec<serde::de::IgnoredAny>),
     Scalar(serde::de::IgnoredAny),
     String(serde::de::IgnoredAny),
 }
 
-fn null_is_empty<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Vec<Sample>, D::Error> {
+fn null_is_empty<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
+    input: D,
+) -> Result<Vec<T>, D::Error> {
     Ok(Option::deserialize(input)?.unwrap_or_default())
 }
 
@@ -191,6 +240,163 @@ pub trait PrometheusClientBase: Send + Sync {
         let answer = self.get("query", &params).await?;
         parse_instant(self.url(), query, &answer)
     }
+
+    /// Asks an endpoint once, hands on the body as it arrives, and gives the HTTP
+    /// status.
+    ///
+    /// # Errors
+    /// [`PrometheusError`]
+    async fn read(
+        &self,
+        endpoint: &str,
+        params: &[(&str, String)],
+        sink: &mut dyn BodySink,
+    ) -> Result<u16, PrometheusError> {
+        let answer = self.get(endpoint, params).await?;
+        sink.take(&answer.body)?;
+        Ok(answer.status)
+    }
+
+    /// Time within which requests are tried again.
+    fn retry_budget(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// The most bytes of a query in which it may be asked for several scopes.
+    fn longest_query(&self) -> usize {
+        48 << 10
+    }
+
+    /// How a query is evaluated at several steps; `None` if it cannot be.
+    fn at_steps(&self, query: &str, steps: Steps) -> Option<AtSteps> {
+        Some(AtSteps {
+            endpoint: "query_range",
+            params: vec![
+                ("query", query.to_owned()),
+                ("start", isoformat(steps.first)),
+                ("end", isoformat(steps.last())),
+                ("step", steps.seconds.to_string()),
+            ],
+            may_exceed: false,
+        })
+    }
+
+    /// Evaluates a query at several instants, and gives the series with the values
+    /// of `labels`. `None` if it cannot be asked for so.
+    ///
+    /// # Errors
+    /// [`PrometheusError`]; one that asks for less ([`PrometheusError::asks_for_less`])
+    /// comes at once, all others after further tries.
+    async fn get_series(
+        &self,
+        query: &str,
+        steps: Steps,
+        labels: &[&str],
+    ) -> Result<Option<Vec<Series>>, PrometheusError> {
+        let asked = match steps.count {
+            0 => return Ok(Some(Vec::new())),
+            1 => Some(AtSteps::once(query, steps.first)),
+            _ => self.at_steps(query, steps),
+        };
+        let Some(AtSteps { endpoint, params, may_exceed }) = asked else { return Ok(None) };
+        let what = format!("A request to Prometheus at {}", self.url());
+        let result = retry(self.retry_budget(), &what, || async {
+            let mut sink = SeriesSink {
+                url: self.url(),
+                seed: SeriesSeed { labels, steps, may_exceed },
+                cutter: Cutter::default(),
+                series: Vec::new(),
+            };
+            let read = async {
+                let status = self.read(endpoint, &params, &mut sink).await?;
+                let body = sink.cutter.finish();
+                match (parse(self.url(), query, &Answer { status, body })?, steps.count) {
+                    (Data::Vector(rest), 1) if rest.is_empty() => Ok(sink.series),
+                    (Data::Matrix(rest), 2..) if rest.is_empty() => Ok(sink.series),
+                    _ => {
+                        Err(misread(self.url(), b"", "the result is not what was asked for".into()))
+                    }
+                }
+            };
+            match read.await {
+                Err(error) if error.asks_for_less() => Ok(Err(error)),
+                other => other.map(Ok),
+            }
+        });
+        result.await?.map(Some)
+    }
+}
+
+/// A query at several steps, as an endpoint takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AtSteps {
+    /// The endpoint of the API.
+    pub endpoint: &'static str,
+    /// Its parameters.
+    pub params: Vec<(&'static str, String)>,
+    /// Whether the answer may have one step more at the start.
+    pub may_exceed: bool,
+}
+
+impl AtSteps {
+    /// A query at one instant.
+    fn once(query: &str, instant: DateTime<Utc>) -> Self {
+        let params = vec![("query", query.to_owned()), ("time", isoformat(instant))];
+        Self { endpoint: "query", params, may_exceed: false }
+    }
+}
+
+/// Takes a body as it arrives.
+pub trait BodySink: Send {
+    /// The next part.
+    ///
+    /// # Errors
+    /// What cannot be read, which ends the answer.
+    fn take(&mut self, part: &[u8]) -> Result<(), PrometheusError>;
+}
+
+/// Makes series of a body.
+struct SeriesSink<'a> {
+    url: &'a str,
+    seed: SeriesSeed<'a>,
+    cutter: Cutter,
+    series: Vec<Series>,
+}
+
+impl BodySink for SeriesSink<'_> {
+    fn take(&mut self, part: &[u8]) -> Result<(), PrometheusError> {
+        let Self { url, seed, cutter, series } = self;
+        cutter.push(part, |element| {
+            let read =
+                seed.read(element).map_err(|error| misread(url, element, error.to_string()))?;
+            if !read.values.is_empty() {
+                series.push(read);
+            }
+            Ok(())
+        })
+    }
+}
+
+fn misread(url: &str, body: &[u8], reason: String) -> PrometheusError {
+    PrometheusError::Format { url: url.to_owned(), reason, body: http::excerpt(body) }
+}
+
+/// Hands a body on as it arrives, up to a limit: its series are kept.
+async fn read_into(
+    mut response: reqwest::Response,
+    sink: &mut dyn BodySink,
+    (params, limit): (&[(&str, String)], usize),
+    transport: impl Fn(reqwest::Error) -> PrometheusError,
+) -> Result<(), PrometheusError> {
+    let mut length = 0;
+    while let Some(part) = response.chunk().await.map_err(&transport)? {
+        length += part.len();
+        if length > limit {
+            return Err(too_large(params, limit));
+        }
+        sink.take(&part)?;
+    }
+    Ok(())
 }
 
 fn too_large(params: &[(&str, String)], limit: usize) -> PrometheusError {
@@ -200,11 +406,14 @@ fn too_large(params: &[(&str, String)], limit: usize) -> PrometheusError {
 }
 
 fn parse_instant(url: &str, query: &str, answer: &Answer) -> Result<Vec<Sample>, PrometheusError> {
-    let misread = |reason: String| PrometheusError::Format {
-        url: url.to_owned(),
-        reason,
-        body: http::excerpt(&answer.body),
-    };
+    match parse(url, query, answer)? {
+        Data::Vector(samples) => Ok(samples),
+        _ => Err(misread(url, &answer.body, "the result is no vector".to_owned())),
+    }
+}
+
+fn parse(url: &str, query: &str, answer: &Answer) -> Result<Data, PrometheusError> {
+    let misread = |reason: String| misread(url, &answer.body, reason);
     let envelope: Envelope =
         serde_json::from_slice(&answer.body).map_err(|error| misread(error.to_string()))?;
     if answer.status >= 400 && envelope.status == "success" {
@@ -220,8 +429,7 @@ fn parse_instant(url: &str, query: &str, answer: &Answer) -> Result<Vec<Sample>,
         return Err(PrometheusError::Partial { query: query.to_owned(), warning: warning.clone() });
     }
     match (envelope.status.as_str(), envelope.data) {
-        ("success", Some(Data::Vector(samples))) => Ok(samples),
-        ("success", Some(_)) => Err(misread("the result is no vector".to_owned())),
+        ("success", Some(data)) => Ok(data),
         ("success", None) => Err(misread("there is no data".to_owned())),
         ("error", _) => Err(PrometheusError::Query {
             query: query.to_owned(),
