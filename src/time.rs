@@ -79,6 +79,9 @@ pub struct Period {
 }
 
 impl Period {
+    /// No time at all.
+    pub const EMPTY: Self = Self { begin: DateTime::UNIX_EPOCH, end: DateTime::UNIX_EPOCH };
+
     /// The period of `length` seconds that begins at `begin`.
     pub fn starting(begin: DateTime<Utc>, length: u32) -> Self {
         Self { begin, end: begin + TimeDelta::seconds(i64::from(length)) }
@@ -93,6 +96,27 @@ impl Period {
 impl std::fmt::Display for Period {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} to {}", isoformat(self.begin), isoformat(self.end))
+    }
+}
+
+/// Periods of one length that follow one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Periods {
+    /// First instant.
+    pub begin: DateTime<Utc>,
+    /// Length of each in seconds.
+    pub seconds: u32,
+    /// How many there are, at least one.
+    pub count: u32,
+}
+
+impl Periods {
+    /// They, the oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = Period> + use<> {
+        let (begin, seconds) = (self.begin, self.seconds);
+        let after =
+            move |number: u32| begin + TimeDelta::seconds(i64::from(number) * i64::from(seconds));
+        (0..self.count).map(move |number| Period::starting(after(number), seconds))
     }
 }
 

@@ -1,10 +1,15 @@
 //! Stage 2: what a scope used.
 //!
 //! `(metric definition, scope, period) → Vec<DataPoint>`
+//!
+//! One question may be about many scopes and periods ([`Collector::collect_many`]).
+//! Its answer is what the questions about each would give, or there is none: then
+//! each is asked for by itself.
 
 mod aetos;
 mod prometheus;
 mod prometheus_base;
+mod usage;
 
 use std::sync::Arc;
 
@@ -16,12 +21,13 @@ use crate::{
     http::ClientError,
     keystone::{Sessions, SetUpError},
     prometheus::PrometheusError,
-    time::Period,
+    time::{Period, Periods},
 };
 
 pub use aetos::AetosCollector;
 pub use prometheus::PrometheusCollector;
 pub use prometheus_base::{PrometheusCollectorBase, Settings};
+pub use usage::Usage;
 
 /// Collectors by their names in `[collect] collector`.
 const KNOWN: &str = "aetos, prometheus";
@@ -60,6 +66,18 @@ pub enum CollectError {
         /// The scope in the answer.
         got: String,
     },
+}
+
+impl CollectError {
+    /// Whether a question about fewer scopes or periods may have an answer.
+    pub fn asks_for_less(&self) -> bool {
+        matches!(self, Self::Prometheus { source, .. } if source.asks_for_less())
+    }
+
+    /// Whether nobody answers, whatever the question.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Prometheus { source, .. } if source.is_outage())
+    }
 }
 
 /// Why there is no collector.
@@ -101,6 +119,32 @@ pub trait Collector: Send + Sync {
         scope_id: &str,
         period: Period,
     ) -> Result<Vec<DataPoint>, CollectError>;
+
+    /// What several scopes used in several periods, by one question; `None` where one
+    /// question cannot be proved to give what many would.
+    ///
+    /// # Errors
+    /// [`CollectError`]; of no value, which [`Self::points`] looks at.
+    async fn collect_many(
+        &self,
+        metric: &MetricDefinition,
+        scopes: &[&str],
+        periods: Periods,
+    ) -> Result<Option<Usage>, CollectError>;
+
+    /// The data points of a scope in each of the periods.
+    ///
+    /// # Errors
+    /// A value that is no number.
+    fn points(
+        &self,
+        metric: &MetricDefinition,
+        scope_id: &str,
+        usage: &Usage,
+    ) -> Result<Vec<Vec<DataPoint>>, CollectError>;
+
+    /// How many of these scopes one question may name, at least one.
+    fn fitting(&self, scopes: &mut dyn Iterator<Item = &str>) -> usize;
 }
 
 /// The collector that the configuration names.

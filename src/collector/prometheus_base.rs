@@ -2,23 +2,35 @@
 //!
 //! A collector supplies [`PrometheusCollectorBase::client`] and
 //! [`PrometheusCollectorBase::settings`] and gets the rest, as
-//! CloudKitty's specification of the Aetos collector asks. The steps are apart, so that one query for
-//! many scopes and periods can take the place of the first two and still use
-//! the third.
+//! CloudKitty's specification of the Aetos collector asks.
+//!
+//! One query for many scopes and periods takes the place of the first two. Its
+//! selectors and functions are those of the queries for each, it tells the scopes
+//! apart by one more label to group by, and it is evaluated at the end of each
+//! period, as they are; so each group is made of the same series and samples.
+//!
+//! One thing may differ: Prometheus adds up in the order in which its blocks hold the
+//! series, which is another one where a query reaches over several blocks, and sums
+//! of binary fractions depend on the order in their last bits. So what is added up is
+//! asked for period by period, of all scopes, and over time only what has no order.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
+use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 use tracing::warn;
 
-use super::{CollectError, Collector};
+use super::{CollectError, Collector, Usage};
 use crate::{
     config::metrics_yml::{MetricDefinition, QuantityError},
     dataframe::{DataPoint, Labels},
-    prometheus::{PrometheusClientBase, PrometheusError, Sample, promql},
-    time::{Period, calendar_labels, local},
+    prometheus::{PrometheusClientBase, PrometheusError, Sample, Series, Steps, promql},
+    time::{Period, Periods, calendar_labels, local},
 };
+
+/// Questions about single periods that are asked at the same time.
+const QUESTIONS_AT_ONCE: usize = 4;
 
 /// What a collector over PromQL needs to know.
 #[derive(Debug, Clone)]
@@ -60,6 +72,65 @@ pub trait PrometheusCollectorBase: Send + Sync {
             .map_err(|source| CollectError::Prometheus { metric: metric.conf_key.clone(), source })
     }
 
+    /// The series of several scopes and periods.
+    ///
+    /// # Errors
+    /// [`CollectError`]
+    async fn fetch_many(
+        &self,
+        metric: &MetricDefinition,
+        scopes: &[&str],
+        periods: Periods,
+    ) -> Result<Option<Vec<Series>>, CollectError> {
+        if periods.count == 1 || !adds_up(metric) {
+            return self.fetch_at_once(metric, scopes, periods).await;
+        }
+        let mut merged: HashMap<Box<[Box<str>]>, Vec<(u32, Box<str>)>> = HashMap::new();
+        let mut answers = stream::iter(0_u32..)
+            .zip(stream::iter(periods.iter()))
+            .map(|(number, period)| async move {
+                let one = Periods { begin: period.begin, count: 1, ..periods };
+                self.fetch_at_once(metric, scopes, one).await.map(|series| (number, series))
+            })
+            .buffered(QUESTIONS_AT_ONCE);
+        while let Some((number, series)) = answers.try_next().await? {
+            let Some(series) = series else { return Ok(None) };
+            for Series { labels, values } in series {
+                let values = values.into_iter().map(|(_, value)| (number, value));
+                merged.entry(labels).or_default().extend(values);
+            }
+        }
+        let series =
+            merged.into_iter().map(|(labels, values)| Series { labels, values: values.into() });
+        Ok(Some(series.collect()))
+    }
+
+    /// The series of several scopes and periods, by one query.
+    ///
+    /// # Errors
+    /// [`CollectError`]
+    async fn fetch_at_once(
+        &self,
+        metric: &MetricDefinition,
+        scopes: &[&str],
+        periods: Periods,
+    ) -> Result<Option<Vec<Series>>, CollectError> {
+        let scope_key = &self.settings().scope_key;
+        let labels = labels_of(metric, scope_key);
+        let seconds = i64::from(periods.seconds);
+        let Some(query) = promql::collect_many_query(metric, scope_key, scopes, &labels, seconds)
+        else {
+            return Ok(None);
+        };
+        // Each period is told at its end.
+        let first = Period::starting(periods.begin, periods.seconds).end;
+        let steps = Steps { first, seconds: periods.seconds, count: periods.count };
+        self.client()
+            .get_series(&query, steps, &labels)
+            .await
+            .map_err(|source| CollectError::Prometheus { metric: metric.conf_key.clone(), source })
+    }
+
     /// The data points of a scope's series. Series whose value is NaN or
     /// infinite, which nobody can be billed for, are left out with a warning.
     ///
@@ -73,38 +144,15 @@ pub trait PrometheusCollectorBase: Send + Sync {
         samples: &[Sample],
     ) -> Result<Vec<DataPoint>, CollectError> {
         let scope_key = &self.settings().scope_key;
-        let unit: Arc<str> = metric.unit.as_str().into();
-        let calendar = calendar_labels(local(period.begin));
+        let format = Format::new(metric, scope_key, scope_id, period);
         let mut points = Vec::with_capacity(samples.len());
         for sample in samples {
-            let qty = match metric.quantity(&sample.value.1) {
-                Ok(qty) => qty,
-                Err(QuantityError::NotFinite(value)) => {
-                    warn!(
-                        scope.id = scope_id, metric = metric.conf_key, %period,
-                        "Metric `{}` of scope `{scope_id}` has the value `{value}` in the period {period}; this series is not rated: {:?}",
-                        metric.conf_key,
-                        sample.metric
-                    );
-                    continue;
-                }
-                Err(QuantityError::Decimal(_)) => {
-                    return Err(CollectError::Value {
-                        metric: metric.conf_key.clone(),
-                        value: sample.value.1.clone(),
-                    });
-                }
-            };
-            let label = |name: &String| {
-                let value = sample.metric.get(name).cloned().unwrap_or_default();
-                (name.clone(), Value::String(value))
-            };
-            match sample.metric.get(scope_key).map(String::as_str) {
+            let label = |name: &str| sample.metric.get(name).map_or("", String::as_str);
+            match label(scope_key) {
                 // A query prefix or suffix may drop the label; the query asked
                 // for this scope alone.
-                None | Some("") => {}
-                Some(got) if got == scope_id => {}
-                Some(got) => {
+                got if got.is_empty() || got == scope_id => {}
+                got => {
                     return Err(CollectError::Scope {
                         metric: metric.conf_key.clone(),
                         asked: scope_id.to_owned(),
@@ -112,16 +160,80 @@ pub trait PrometheusCollectorBase: Send + Sync {
                     });
                 }
             }
-            let mut groupby = Labels::new();
-            groupby.insert(scope_key.clone(), Value::String(scope_id.to_owned()));
-            groupby.extend(metric.groupby.iter().filter(|name| *name != scope_key).map(label));
-            for (name, value) in &calendar {
-                groupby.insert((*name).to_owned(), Value::String(value.clone()));
-            }
-            let metadata = metric.metadata.iter().map(label).collect();
-            points.push(DataPoint::new(unit.clone(), qty, groupby, metadata));
+            points.extend(format.point(&sample.value.1, label)?);
         }
         Ok(points)
+    }
+}
+
+/// Whether values depend on the order in which series are added up.
+fn adds_up(metric: &MetricDefinition) -> bool {
+    !matches!(metric.args.aggregation_method.as_str(), "max" | "min" | "count")
+}
+
+/// Labels that tell the points of a metric apart, that of the scope first.
+fn labels_of<'a>(metric: &'a MetricDefinition, scope_key: &'a str) -> Vec<&'a str> {
+    let others = metric.groupby.iter().chain(&metric.metadata).map(String::as_str);
+    std::iter::once(scope_key).chain(others.filter(|name| *name != scope_key)).collect()
+}
+
+/// Makes data points of a metric, scope and period.
+struct Format<'a> {
+    metric: &'a MetricDefinition,
+    scope_key: &'a str,
+    scope_id: &'a str,
+    period: Period,
+    unit: Arc<str>,
+    calendar: [(&'static str, String); 4],
+}
+
+impl<'a> Format<'a> {
+    fn new(
+        metric: &'a MetricDefinition,
+        scope_key: &'a str,
+        scope_id: &'a str,
+        period: Period,
+    ) -> Self {
+        let unit: Arc<str> = metric.unit.as_str().into();
+        let calendar = calendar_labels(local(period.begin));
+        Self { metric, scope_key, scope_id, period, unit, calendar }
+    }
+
+    /// The point of a value, and of the labels of its series; none where the value
+    /// is NaN or infinite.
+    fn point<'l>(
+        &self,
+        value: &str,
+        label: impl Fn(&str) -> &'l str,
+    ) -> Result<Option<DataPoint>, CollectError> {
+        let Self { metric, scope_key, scope_id, period, .. } = self;
+        let text = |name: &str| Value::String(label(name).to_owned());
+        let qty = match metric.quantity(value) {
+            Ok(qty) => qty,
+            Err(QuantityError::NotFinite(value)) => {
+                let labels = metric.groupby.iter().chain(&metric.metadata);
+                let labels: Labels = labels.map(|name| (name.clone(), text(name))).collect();
+                warn!(
+                    scope.id = scope_id, metric = metric.conf_key, %period,
+                    "Metric `{}` of scope `{scope_id}` has the value `{value}` in the period {period}; this series is not rated: {labels:?}",
+                    metric.conf_key,
+                );
+                return Ok(None);
+            }
+            Err(QuantityError::Decimal(_)) => {
+                let (metric, value) = (metric.conf_key.clone(), value.to_owned());
+                return Err(CollectError::Value { metric, value });
+            }
+        };
+        let mut groupby = Labels::new();
+        groupby.insert((*scope_key).to_owned(), Value::String((*scope_id).to_owned()));
+        let names = metric.groupby.iter().filter(|name| name != scope_key);
+        groupby.extend(names.map(|name| (name.clone(), text(name))));
+        for (name, value) in &self.calendar {
+            groupby.insert((*name).to_owned(), Value::String(value.clone()));
+        }
+        let metadata = metric.metadata.iter().map(|name| (name.clone(), text(name))).collect();
+        Ok(Some(DataPoint::new(self.unit.clone(), qty, groupby, metadata)))
     }
 }
 
@@ -143,5 +255,51 @@ impl<T: PrometheusCollectorBase> Collector for T {
     ) -> Result<Vec<DataPoint>, CollectError> {
         let samples = self.fetch(metric, scope_id, period).await?;
         self.format(metric, scope_id, period, &samples)
+    }
+    async fn collect_many(
+        &self,
+        metric: &MetricDefinition,
+        scopes: &[&str],
+        periods: Periods,
+    ) -> Result<Option<Usage>, CollectError> {
+        let series = self.fetch_many(metric, scopes, periods).await?;
+        Ok(series.map(|series| Usage::new(periods, series)))
+    }
+
+    fn points(
+        &self,
+        metric: &MetricDefinition,
+        scope_id: &str,
+        usage: &Usage,
+    ) -> Result<Vec<Vec<DataPoint>>, CollectError> {
+        let scope_key = &self.settings().scope_key;
+        let labels = labels_of(metric, scope_key);
+        let formats: Vec<_> =
+            usage.periods.iter().map(|p| Format::new(metric, scope_key, scope_id, p)).collect();
+        let mut points: Vec<Vec<DataPoint>> = formats.iter().map(|_| Vec::new()).collect();
+        for series in usage.of(scope_id) {
+            let label = |name: &str| {
+                let at = labels.iter().position(|label| *label == name);
+                at.and_then(|at| series.labels.get(at)).map_or("", |value| &**value)
+            };
+            for (number, value) in &series.values {
+                let number = *number as usize;
+                if let (Some(format), Some(points)) = (formats.get(number), points.get_mut(number))
+                {
+                    points.extend(format.point(value, label)?);
+                }
+            }
+        }
+        Ok(points)
+    }
+
+    fn fitting(&self, scopes: &mut dyn Iterator<Item = &str>) -> usize {
+        let limit = self.client().longest_query();
+        let mut bytes = 0;
+        let fits = |scope: &&str| {
+            bytes += promql::listed_bytes(scope);
+            bytes <= limit
+        };
+        scopes.take_while(fits).count().max(1)
     }
 }

@@ -9,6 +9,7 @@
 )]
 
 mod clients;
+mod collecting;
 mod connections;
 mod databases;
 mod faults;

@@ -7,7 +7,7 @@ use ratekitty::{
     config::{Config, metrics_yml},
     dataframe::DataPoint,
     keystone::Sessions,
-    time::{Period, RealClock, seconds},
+    time::{Period, Periods, RealClock, seconds},
 };
 
 use super::{Cloud, config};
@@ -81,6 +81,51 @@ async fn aetos_tells_what_prometheus_tells() {
             assert_eq!(collected(&cloud, &ours, project).await.unwrap(), expected, "{user} {more}");
         }
     }
+}
+
+/// One question about all projects and hours, as a subquery, against one question for
+/// each.
+#[tokio::test]
+async fn one_question_gives_what_many_give() {
+    let cloud = Cloud::get();
+    let config = aetos(&cloud, "cloudkitty", "service", "");
+    let collector = collector::build(&config, &Sessions::new(Arc::new(RealClock))).unwrap();
+    let metrics = metrics_yml::parse(METRICS, "metrics.yml", "project_id").unwrap().metrics;
+    let (begin, end) = (&cloud.told["samples"]["begin"], &cloud.told["samples"]["end"]);
+    let (begin, end) = (begin.as_i64().unwrap(), end.as_i64().unwrap());
+    let projects = ["alpha", "beta"].map(|name| cloud.project(name));
+    let periods = |begin, length, count| Periods { begin: seconds(begin), seconds: length, count };
+    let hours = u32::try_from((end - begin) / 3_600).unwrap();
+    for metric in &metrics {
+        // From an hour before the samples to one after.
+        for periods in [
+            periods(begin - 3_600, 3_600, hours + 2),
+            periods(begin, 3_600, 1),
+            periods(begin - begin.rem_euclid(7_200), 7_200, 2),
+        ] {
+            let many = collector.collect_many(metric, &projects, periods).await.unwrap().unwrap();
+            assert!(!many.is_empty());
+            for project in projects {
+                let found = collector.points(metric, project, &many).unwrap();
+                for (period, mut found) in periods.iter().zip(found) {
+                    let mut expected = collector.collect(metric, project, period).await.unwrap();
+                    expected.sort_by_key(|point| format!("{point:?}"));
+                    found.sort_by_key(|point| format!("{point:?}"));
+                    assert_eq!(found, expected, "{period}");
+                }
+            }
+        }
+        // The steps of a subquery are multiples of their length.
+        let odd = Periods { begin: seconds(begin + 60), seconds: 3_600, count: 2 };
+        assert!(collector.collect_many(metric, &projects, odd).await.unwrap().is_none());
+    }
+    // A URL has no room for all projects of a cloud.
+    let names: Vec<String> = (0..500).map(|number| format!("{number:032x}")).collect();
+    let fitting = collector.fitting(&mut names.iter().map(String::as_str));
+    assert!((20..60).contains(&fitting), "{fitting}");
+    let names: Vec<&str> = names[..fitting].iter().map(String::as_str).collect();
+    let nobody = collector.collect_many(&metrics[0], &names, periods(begin, 3_600, 3)).await;
+    assert!(nobody.unwrap().unwrap().is_empty());
 }
 
 #[tokio::test]
