@@ -10,7 +10,7 @@ pub mod pricelist;
 pub mod pyscripts;
 mod validity;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
 use chrono::NaiveDateTime;
@@ -95,6 +95,8 @@ pub struct Rater {
     database: Database,
     workers: Arc<Workers>,
     loaded: Mutex<Option<Loaded>>,
+    /// What was compiled last for scopes that have no rules of their own.
+    common: std::sync::Mutex<Option<ScopeRater>>,
 }
 
 /// Modules and rules as they were at some instant.
@@ -119,11 +121,12 @@ fn kept_or_new<T: PartialEq>(kept: Arc<T>, new: T) -> Arc<T> {
     if *kept == new { kept } else { Arc::new(new) }
 }
 
-/// The compiled modules of one scope, and for how long they hold.
-#[derive(Debug)]
+/// The compiled modules of one scope, or of all that have no rules of their own,
+/// and for how long they hold.
+#[derive(Debug, Clone)]
 pub struct ScopeRater {
     loaded: Loaded,
-    modules: Vec<Box<dyn RatingModule>>,
+    modules: Arc<Vec<Box<dyn RatingModule>>>,
     validity: Validity,
 }
 
@@ -132,7 +135,7 @@ impl Rater {
     /// of its own, which it starts when there are scripts to run.
     pub fn new(config: &Config, database: Database) -> Self {
         let workers = Workers::new(pyscripts::Settings::of(config));
-        Self { database, workers, loaded: Mutex::new(None) }
+        Self { database, workers, loaded: Mutex::new(None), common: std::sync::Mutex::default() }
     }
 
     async fn load(&self) -> Result<Loaded, StateError> {
@@ -177,13 +180,20 @@ impl Rater {
         previous: Option<ScopeRater>,
     ) -> Result<ScopeRater, RatingError> {
         let loaded = self.load().await?;
-        if let Some(previous) = previous
-            && previous.loaded.is(&loaded)
-            && previous.validity.contains(at)
-        {
+        let holds = |rater: &ScopeRater| rater.loaded.is(&loaded) && rater.validity.contains(at);
+        if let Some(previous) = previous.filter(holds) {
             return Ok(previous);
         }
-        self.compile(loaded, Some(scope_id), at)
+        if loaded.rows.has_rules_of(scope_id) {
+            return self.compile(loaded, Some(scope_id), at);
+        }
+        let common = || self.common.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(common) = common().clone().filter(holds) {
+            return Ok(common);
+        }
+        let compiled = self.compile(loaded, None, at)?;
+        *common() = Some(compiled.clone());
+        Ok(compiled)
     }
 
     /// The modules for a quote at an instant of the local wall clock: with the
@@ -227,7 +237,7 @@ impl Rater {
                 other => return Err(RatingError::Unavailable(other.to_owned())),
             }
         }
-        Ok(ScopeRater { loaded, modules: compiled, validity })
+        Ok(ScopeRater { loaded, modules: Arc::new(compiled), validity })
     }
 }
 
@@ -237,7 +247,7 @@ impl ScopeRater {
     /// # Errors
     /// Points that cannot be rated.
     pub async fn rate(&self, frame: &mut DataFrame) -> Result<(), RatingError> {
-        for module in &self.modules {
+        for module in self.modules.iter() {
             module.rate(frame).await?;
         }
         Ok(())

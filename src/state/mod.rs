@@ -180,6 +180,11 @@ impl StateError {
 }
 
 impl StateError {
+    /// Whether another transaction was in the way.
+    pub(crate) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Statement { source, .. } if is_conflict(source))
+    }
+
     /// Whether a column cannot hold a value.
     pub(crate) fn is_refused_value(&self) -> bool {
         matches!(self, Self::Statement { source, .. } if is_refused_value(source))

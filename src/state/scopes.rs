@@ -69,6 +69,9 @@ impl ScopeState {
     }
 }
 
+/// Scopes read in one statement.
+const SEVERAL: usize = 500;
+
 const COLUMNS: &str = "id, identifier, scope_key, fetcher, collector, last_processed_timestamp, \
      scope_activation_toggle_date, active";
 
@@ -157,6 +160,41 @@ pub async fn get(
         return Ok(Some(state));
     }
     Ok(None)
+}
+
+/// The rows of several scopes, by their identifiers, as [`get`] gives each.
+///
+/// # Errors
+/// As [`get`].
+pub async fn several(
+    database: &Database,
+    identifiers: &[&str],
+    keys: &ScopeKeys,
+) -> Result<HashMap<String, ScopeState>, StateError> {
+    let connection = database.connection();
+    let mut found = HashMap::new();
+    for part in identifiers.chunks(SEVERAL) {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM cloudkitty_storage_states WHERE identifier IN ({}) \
+             AND scope_key = ? AND fetcher = ? AND collector = ?",
+            placeholders(part.len())
+        );
+        let values = part.iter().map(|identifier| Value::from(*identifier)).chain(keys.values());
+        let rows = connection.query_all_raw(statement(connection, &sql, values)).await;
+        for row in rows.to("read scopes")? {
+            let state = read_row(&row)?;
+            found.insert(state.identifier.clone(), state);
+        }
+    }
+    // What is new, to be adopted, or has the name of another one.
+    for identifier in identifiers {
+        if !found.contains_key(*identifier)
+            && let Some(state) = get(database, identifier, keys).await?
+        {
+            found.insert(state.identifier.clone(), state);
+        }
+    }
+    Ok(found)
 }
 
 /// The rows of all scopes with these keys, and of those without any, which may

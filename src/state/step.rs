@@ -80,10 +80,10 @@ impl Step<'_> {
         match self {
             Self::Stay { scope_id } => scopes::lock(transaction, scope_id).await,
             Self::Advance { scope_id, keys, known, seconds, .. } => {
-                let lock = for_update(transaction);
                 let present = match known {
                     Some(known) => scopes::locked(transaction, known.id).await?,
-                    None => scopes::find(transaction, scope_id, keys, lock).await?,
+                    // Who adds one of this name meanwhile makes ours a duplicate.
+                    None => scopes::find(transaction, scope_id, keys, "").await?,
                 };
                 let stands = |state: Option<&ScopeState>| state.map(|s| (s.id, s.last_processed));
                 // A row without keys may have become another processor's meanwhile.

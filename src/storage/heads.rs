@@ -250,20 +250,19 @@ pub(super) struct Place<'a> {
     pub stream: Option<(i64, i64)>,
 }
 
+/// Columns of a head, but for its number.
+const COLUMNS: &str = "store, appended, stream_id, stream_offset, begin_epoch, end_epoch, utc_offset, \
+     scope_key, scope_id, type, points, qty, price, writer";
+/// How many they are.
+const WIDTH: usize = 14;
+/// Heads written or deleted in one statement: SQLite takes 32,766 values.
+const HEADS: usize = 500;
+
 impl Place<'_> {
-    /// Writes the head of a block and gives its number.
-    pub async fn write_head(
-        &self,
-        transaction: &impl ConnectionTrait,
-        block: &Block<'_>,
-    ) -> Result<i64, StorageError> {
-        let action = "write a dataframe";
+    fn values(&self, block: &Block<'_>) -> [SqlValue; WIDTH] {
         let qty: Total = block.points.iter().map(|point| point.qty).sum();
         let price: Total = block.points.iter().map(|point| point.price).sum();
-        let sql = "INSERT INTO ratekitty_dataframes (store, appended, stream_id, stream_offset, \
-                   begin_epoch, end_epoch, utc_offset, scope_key, scope_id, type, points, qty, price, writer) \
-                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-        let values = [
+        [
             self.store.into(),
             self.appended.into(),
             self.stream.map(|(id, _)| id).into(),
@@ -278,9 +277,35 @@ impl Place<'_> {
             qty.value().to_string().into(),
             price.value().to_string().into(),
             self.writer.into(),
-        ];
-        Ok(insert_row(transaction, sql, values).await.to(action)?)
+        ]
     }
+
+    /// Writes the head of a block and gives its number.
+    pub async fn write_head(
+        &self,
+        transaction: &impl ConnectionTrait,
+        block: &Block<'_>,
+    ) -> Result<i64, StorageError> {
+        let list = placeholders(WIDTH);
+        let sql = format!("INSERT INTO ratekitty_dataframes ({COLUMNS}) VALUES ({list})");
+        Ok(insert_row(transaction, &sql, self.values(block)).await.to("write a dataframe")?)
+    }
+}
+
+/// Writes the heads of blocks, several in one statement.
+pub(super) async fn write_heads(
+    transaction: &impl ConnectionTrait,
+    heads: &[(Place<'_>, &Block<'_>)],
+) -> Result<(), StorageError> {
+    let one = format!("({})", placeholders(WIDTH));
+    for heads in heads.chunks(HEADS) {
+        let rows = vec![one.as_str(); heads.len()].join(", ");
+        let sql = format!("INSERT INTO ratekitty_dataframes ({COLUMNS}) VALUES {rows}");
+        let values = heads.iter().flat_map(|(place, block)| place.values(block));
+        let insert = statement(transaction, &sql, values);
+        transaction.execute_raw(insert).await.to("write dataframes")?;
+    }
+    Ok(())
 }
 
 /// What one writer keeps of a scope.
@@ -380,15 +405,28 @@ impl Kept<'_> {
         (begin, end): (i64, i64),
         appended_too: bool,
     ) -> Result<(), StorageError> {
+        let action = "delete data points";
         let (scope, mut values) = self.of_scope();
         let stay = if appended_too { "appended OR " } else { "" };
+        // First found and then deleted by number: a database may look through a small
+        // table for rows to delete, and lock what others are writing.
         let sql = format!(
-            "DELETE FROM ratekitty_dataframes WHERE {scope} \
+            "SELECT id FROM ratekitty_dataframes WHERE {scope} \
              AND ({stay}NOT appended AND writer = ?) AND begin_epoch >= ? AND begin_epoch < ?"
         );
         values.extend([self.writer.into(), begin.into(), end.into()]);
-        let delete = statement(connection, &sql, values);
-        connection.execute_raw(delete).await.to("delete data points")?;
+        let rows = connection.query_all_raw(statement(connection, &sql, values)).await;
+        let ids = rows
+            .to(action)?
+            .iter()
+            .map(|row| row.try_get::<i64>("", "id").to(action))
+            .collect::<Result<Vec<_>, _>>()?;
+        for ids in ids.chunks(HEADS) {
+            let list = placeholders(ids.len());
+            let sql = format!("DELETE FROM ratekitty_dataframes WHERE id IN ({list})");
+            let ids = ids.iter().map(|id| SqlValue::from(*id));
+            connection.execute_raw(statement(connection, &sql, ids)).await.to(action)?;
+        }
         Ok(())
     }
 }

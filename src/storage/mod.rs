@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     dataframe::{DataFrame, DataPoint},
     decimal::Decimal,
-    http::ClientError,
+    http::{ClientError, retry::Retryable},
     state::{Database, StateError, Step},
     time::{Clock, Period},
 };
@@ -111,6 +111,17 @@ pub enum StorageError {
 }
 
 impl StorageError {
+    /// Whether nobody answers, whatever is to be kept.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Loki(error) if error.is_retryable())
+    }
+
+    /// Whether the database let another transaction pass, so that the same may do better
+    /// at once.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::State(error) if error.is_conflict())
+    }
+
     /// Whether points were refused for good, for what they are.
     pub fn is_refused(&self) -> bool {
         matches!(self, Self::Loki(loki::LokiError::Refused { .. }))
@@ -291,22 +302,50 @@ pub enum Finding {
     Bad(String),
 }
 
+/// What a scope used in periods that follow one another.
+#[derive(Debug, Clone, Copy)]
+pub struct Replacement<'a> {
+    /// The scope.
+    pub scope_id: &'a str,
+    /// Its points, a frame for each period, the oldest first; at least one frame.
+    pub frames: &'a [DataFrame],
+    /// What happens to its state.
+    pub step: Step<'a>,
+}
+
+impl Replacement<'_> {
+    /// The time of all its periods.
+    fn time(&self) -> Period {
+        let at = |frame: Option<&DataFrame>| frame.map_or(Period::EMPTY, |frame| frame.period);
+        Period { begin: at(self.frames.first()).begin, end: at(self.frames.last()).end }
+    }
+}
+
 /// A keeper of dataframes.
 #[async_trait]
 pub trait Storage: Send + Sync {
-    /// Keeps what a scope used in a period, in place of what the same writer kept of
-    /// that scope and of periods that lie in this one, and takes `step`: all of it
+    /// Keeps what scopes used in their periods, in place of what the same writer kept
+    /// of that scope and of periods that lie in these, and takes the steps: all of it
     /// or, on error, nothing. Points that were appended stay. Durable when it
-    /// returns.
+    /// returns. No scope is in two of them.
     ///
     /// # Errors
     /// [`StorageError`]; a step that cannot be taken.
+    async fn replace_all(&self, replacements: &[Replacement<'_>]) -> Result<(), StorageError>;
+
+    /// Keeps what one scope used in one period.
+    ///
+    /// # Errors
+    /// As [`Self::replace_all`].
     async fn replace(
         &self,
         scope_id: &str,
         frame: &DataFrame,
         step: &Step<'_>,
-    ) -> Result<(), StorageError>;
+    ) -> Result<(), StorageError> {
+        let frames = std::slice::from_ref(frame);
+        self.replace_all(&[Replacement { scope_id, frames, step: *step }]).await
+    }
 
     /// Keeps further points of any scopes; all frames or, on error, nothing.
     ///

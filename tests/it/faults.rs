@@ -21,7 +21,7 @@ use ratekitty::{
     config::{Config, Place, Sources, metrics_yml},
     dataframe::DataFrame,
     state::{Database, Step},
-    storage::{GroupKey, Page, PointSink, Selection, Storage, StorageError, Totals},
+    storage::{GroupKey, Page, PointSink, Replacement, Selection, Storage, StorageError, Totals},
     time::{Clock, Period, RealClock, seconds},
 };
 use sea_orm::ConnectionTrait;
@@ -257,19 +257,16 @@ struct Meddling {
 
 #[async_trait::async_trait]
 impl Storage for Meddling {
-    async fn replace(
-        &self,
-        scope_id: &str,
-        frame: &DataFrame,
-        step: &Step<'_>,
-    ) -> Result<(), StorageError> {
+    async fn replace_all(&self, replacements: &[Replacement<'_>]) -> Result<(), StorageError> {
         let now: i64 = rand::random_range(10..21);
+        let scopes: Vec<_> = replacements.iter().map(|one| format!("'{}'", one.scope_id)).collect();
         let reset = format!(
             "UPDATE cloudkitty_storage_states SET last_processed_timestamp = '2026-10-31 {now}:00:00' \
-             WHERE identifier = '{scope_id}'"
+             WHERE identifier IN ({})",
+            scopes.join(", ")
         );
         self.database.connection().execute_unprepared(&reset).await.unwrap();
-        let result = self.storage.replace(scope_id, frame, step).await;
+        let result = self.storage.replace_all(replacements).await;
         let reset = reset.replace(&format!(" {now}:"), " 21:");
         self.database.connection().execute_unprepared(&reset).await.unwrap();
         result

@@ -159,6 +159,15 @@ pub struct HashmapRows {
     pub thresholds: Vec<ThresholdRow>,
 }
 
+impl HashmapRows {
+    /// Whether there are rules for this scope alone.
+    pub fn has_rules_of(&self, scope_id: &str) -> bool {
+        let mappings = self.mappings.iter().map(|row| &row.tenant_id);
+        let thresholds = self.thresholds.iter().map(|row| &row.tenant_id);
+        mappings.chain(thresholds).any(|tenant| tenant.as_deref() == Some(scope_id))
+    }
+}
+
 /// Identifier for something new.
 pub fn new_id() -> String {
     Uuid::new_v4().to_string()

@@ -39,7 +39,9 @@ use sha2::{Digest, Sha256};
 pub use client::LokiClient;
 pub use error::LokiError;
 
-use super::{Finding, GroupKey, Page, PointSink, Selection, Storage, StorageError, Totals};
+use super::{
+    Finding, GroupKey, Page, PointSink, Replacement, Selection, Storage, StorageError, Totals,
+};
 use crate::{
     config::{Config, sections::storage_loki::StorageLoki},
     dataframe::DataFrame,
@@ -122,13 +124,8 @@ fn store_name(settings: &StorageLoki) -> String {
 
 #[async_trait]
 impl Storage for LokiStorage {
-    async fn replace(
-        &self,
-        scope_id: &str,
-        frame: &DataFrame,
-        step: &Step<'_>,
-    ) -> Result<(), StorageError> {
-        self.write_replacing(scope_id, frame, step).await
+    async fn replace_all(&self, replacements: &[Replacement<'_>]) -> Result<(), StorageError> {
+        self.write_replacing(replacements).await
     }
 
     async fn append(&self, frames: &[DataFrame]) -> Result<(), StorageError> {

@@ -15,13 +15,16 @@ use sea_orm::{ConnectionTrait, QueryResult, Value as SqlValue};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    state::{Context, Transaction, for_update, insert_row, statement},
+    state::{Context, Transaction, for_update, insert_row, placeholders, statement},
     storage::{StorageError, heads::Kept},
     time::Period,
 };
 
 /// In the place of a digest: nothing more is written to this stream.
 const CLOSED: &str = "closed";
+
+/// Streams locked in one statement.
+const LOCKED: usize = 500;
 
 /// Nanoseconds in a second.
 pub const SECOND: i64 = 1_000_000_000;
@@ -93,10 +96,19 @@ impl Stream {
     /// End of the time that it decides about: entries of the reference for its
     /// scope do not count before.
     pub fn covered_until(&self) -> i64 {
-        match self.pending_ns {
-            Some(_) => self.last,
-            None => self.last + self.period_seconds,
-        }
+        self.pending_begin().unwrap_or(self.last + self.period_seconds)
+    }
+
+    /// Begin of the first period that is on its way to a stream of rated periods.
+    fn pending_begin(&self) -> Option<i64> {
+        let known = self.known_ns.div_euclid(SECOND) - Self::shift(self.period_seconds);
+        self.pending_ns.map(|_| known)
+    }
+
+    /// Whether something is on its way for a time, in seconds.
+    pub fn is_pending_in(&self, (begin, end): (i64, i64)) -> bool {
+        self.pending_begin()
+            .is_some_and(|pending| pending < end && self.last + self.period_seconds > begin)
     }
 
     fn read(row: &QueryResult) -> Result<Self, StorageError> {
@@ -166,16 +178,34 @@ impl<'a> Owner<'a> {
     /// Its streams that this writer may write, the newest first; nobody else may change them until the
     /// transaction ends.
     pub async fn streams(&self, transaction: &Transaction) -> Result<Vec<Stream>, StorageError> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM ratekitty_streams \
-             WHERE store = ? AND scope_key = ? AND scope_id = ? \
-             AND (appended OR writer = ?) ORDER BY id DESC{}",
-            for_update(transaction)
-        );
+        let action = "read streams";
+        // First found and then locked by number: a database may look through a small
+        // table, and lock what others are writing.
+        let sql = "SELECT id FROM ratekitty_streams \
+                   WHERE store = ? AND scope_key = ? AND scope_id = ? AND (appended OR writer = ?)";
         let mut values = self.values();
         values.push(self.writer.into());
-        let rows = transaction.query_all_raw(statement(transaction, &sql, values)).await;
-        rows.to("read streams")?.iter().map(Stream::read).collect()
+        let rows = transaction.query_all_raw(statement(transaction, sql, values)).await;
+        let ids = rows
+            .to(action)?
+            .iter()
+            .map(|row| row.try_get::<i64>("", "id").to(action))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut streams = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(LOCKED) {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM ratekitty_streams WHERE id IN ({}) ORDER BY id{}",
+                placeholders(ids.len()),
+                for_update(transaction)
+            );
+            let ids = ids.iter().map(|id| SqlValue::from(*id));
+            let rows = transaction.query_all_raw(statement(transaction, &sql, ids)).await;
+            for row in rows.to(action)? {
+                streams.push(Stream::read(&row)?);
+            }
+        }
+        streams.sort_by_key(|stream| std::cmp::Reverse(stream.id));
+        Ok(streams)
     }
 
     /// Begins a stream with the period that begins at `first`.
@@ -249,12 +279,13 @@ impl<'a> Owner<'a> {
         transaction: &Transaction,
         stream: &mut Stream,
     ) -> Result<(), StorageError> {
-        if let Some(pending) = stream.pending_ns.take() {
+        let begin = stream.pending_begin();
+        if let Some((pending, begin)) = stream.pending_ns.take().zip(begin) {
             self.supersede(transaction, Some(stream.id), (stream.known_ns, pending)).await?;
             stream.known_ns = stream.known_ns.max(pending);
             if !stream.appended {
-                // About this period it decides nothing.
-                stream.last -= stream.period_seconds;
+                // About these periods it decides nothing.
+                stream.last = begin - stream.period_seconds;
             }
             stream.close();
             save(transaction, stream).await?;

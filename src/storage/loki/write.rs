@@ -21,8 +21,8 @@ use crate::{
     dataframe::DataFrame,
     state::{Context, Step, Transaction, statement},
     storage::{
-        StorageError,
-        heads::{Block, Place, blocks_of, scopes_of, sorted_blocks},
+        Replacement, StorageError,
+        heads::{Block, Place, blocks_of, scopes_of, sorted_blocks, write_heads},
     },
     time::Period,
 };
@@ -65,6 +65,15 @@ impl<'a> Prepared<'a> {
         Ok(Self { period, blocks, entries, uneven })
     }
 
+    /// The periods of a scope.
+    fn of(replacement: &Replacement<'a>, metadata: bool) -> Result<Vec<Self>, StorageError> {
+        let Replacement { scope_id, frames, .. } = *replacement;
+        let parts = frames
+            .iter()
+            .map(|frame| Self::new(frame.period, blocks_of(scope_id, frame), metadata));
+        parts.collect()
+    }
+
     fn begin(&self) -> i64 {
         self.period.begin.timestamp()
     }
@@ -105,7 +114,7 @@ impl<'a> Prepared<'a> {
 struct Write<'a> {
     scope_id: &'a str,
     stream: Stream,
-    /// By period, oldest first; one when a period is replaced.
+    /// By period, oldest first.
     parts: Vec<Prepared<'a>>,
     /// Entries of its period before the first of each part.
     offsets: Vec<i64>,
@@ -128,64 +137,99 @@ impl LokiStorage {
 
     pub(super) async fn write_replacing(
         &self,
-        scope_id: &str,
-        frame: &DataFrame,
-        step: &Step<'_>,
+        replacements: &[Replacement<'_>],
     ) -> Result<(), StorageError> {
-        let writer = step.writer();
-        let owner = self.owner(scope_id, &writer);
-        let blocks = blocks_of(scope_id, frame);
-        let mut prepared = Prepared::new(frame.period, blocks, self.structured_metadata)?;
-        let digest = Prepared::digest(&[&prepared]);
+        let prepare = |replacement| Prepared::of(replacement, self.structured_metadata);
+        let mut prepared = replacements.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
+        let digests: Vec<String> = prepared
+            .iter()
+            .map(|parts| Prepared::digest(&parts.iter().collect::<Vec<_>>()))
+            .collect();
         let mut tries = 0;
         loop {
             let transaction = self.database.begin().await?;
-            // Nothing is pushed that could not count.
-            step.check(&transaction).await?;
-            let kept = owner.kept();
-            kept.check_replaceable(&transaction, frame.period, self.beside_others).await?;
-            let Some(stream) =
-                intend_to_replace(&transaction, owner, &mut prepared, &digest).await?
-            else {
-                step.take(&transaction).await?;
-                return Ok(transaction.commit().await.to("commit a period")?);
-            };
-            let mut write = Write { scope_id, stream, parts: vec![prepared], offsets: vec![0] };
-            if write.parts.iter().all(|part| part.entries.is_empty()) {
-                step.take(&transaction).await?;
-                self.settle(&transaction, &mut write, &digest, Some(&writer)).await?;
+            let mut writes = Vec::with_capacity(replacements.len());
+            let given = replacements.iter().zip(std::mem::take(&mut prepared)).zip(&digests);
+            for ((replacement, mut parts), digest) in given {
+                // Nothing is pushed that could not count.
+                replacement.step.check(&transaction).await?;
+                let writer = replacement.step.writer();
+                let owner = self.owner(replacement.scope_id, &writer);
+                let time = replacement.time();
+                owner.kept().check_replaceable(&transaction, time, self.beside_others).await?;
+                let stream = intend_to_replace(&transaction, owner, &mut parts, digest).await?;
+                let offsets = vec![0; parts.len()];
+                let Replacement { scope_id, step, .. } = *replacement;
+                let write = stream.map(|stream| Write { scope_id, stream, parts, offsets });
+                writes.push((step, digest, write));
+            }
+            let has_entries = writes
+                .iter()
+                .filter_map(|(.., write)| write.as_ref())
+                .any(|write| write.parts.iter().any(|part| !part.entries.is_empty()));
+            if !has_entries {
+                self.finish(&transaction, &mut writes).await?;
                 return Ok(transaction.commit().await.to("commit a period")?);
             }
             transaction.commit().await.to("note a push")?;
-            match self.push(&[&write]).await {
+            let pushed: Vec<_> = writes.iter().filter_map(|(.., write)| write.as_ref()).collect();
+            match self.push(&pushed).await {
                 Ok(()) => {
                     let transaction = self.database.begin().await?;
-                    step.take(&transaction).await?;
-                    let superseded =
-                        self.settle(&transaction, &mut write, &digest, Some(&writer)).await?;
+                    let superseded = self.finish(&transaction, &mut writes).await?;
                     transaction.commit().await.to("commit a period")?;
                     self.clean_up(&superseded).await;
                     return Ok(());
                 }
-                // The stream is further than we know: after the loss of state,
-                // perhaps. A new one takes the period.
+                // A stream is further than we know: after the loss of state,
+                // perhaps. New ones take the periods.
                 Err(error) if error.is_too_far_behind() && tries == 0 => {
+                    let scopes: Vec<_> = pushed.iter().map(|write| write.scope_id).collect();
+                    let scopes = scopes.join("`, `");
                     warn!(
-                        scope.id = scope_id, period = %frame.period, error = %error,
-                        "Loki's stream of scope `{scope_id}` is further than the state database says; the period {} goes into a new one", frame.period
+                        error = %error,
+                        "A stream in Loki, of one of these scopes, is further than the state database says; what is rated goes into new ones: `{scopes}`"
                     );
                     let transaction = self.database.begin().await?;
-                    owner.give_up_push(&transaction, &write.stream).await?;
+                    for (step, _, write) in &writes {
+                        let Some(write) = write else { continue };
+                        let writer = step.writer();
+                        let owner = self.owner(write.scope_id, &writer);
+                        owner.give_up_push(&transaction, &write.stream).await?;
+                    }
                     transaction.commit().await.to("give up a push")?;
                     tries += 1;
                 }
                 Err(error) => return Err(error.into()),
             }
-            prepared = match write.parts.pop() {
-                Some(prepared) => prepared,
-                None => return Ok(()),
-            };
+            // Of those that are kept already, nothing is left to write: made again,
+            // they are found kept again.
+            for (replacement, (.., write)) in replacements.iter().zip(writes) {
+                prepared.push(match write {
+                    Some(write) => write.parts,
+                    None => prepare(replacement)?,
+                });
+            }
         }
+    }
+
+    /// Makes pushed periods count and takes their steps. Gives what they superseded.
+    async fn finish(
+        &self,
+        transaction: &Transaction,
+        writes: &mut [(Step<'_>, &String, Option<Write<'_>>)],
+    ) -> Result<Vec<(i64, Span)>, StorageError> {
+        let mut superseded = Vec::new();
+        for (step, digest, write) in writes {
+            step.take(transaction).await?;
+            // What is not written is kept: the stop came between the storage's yes
+            // and the move of the scope's state.
+            if let Some(write) = write {
+                let writer = step.writer();
+                superseded.extend(self.settle(transaction, write, digest, Some(&writer)).await?);
+            }
+        }
+        Ok(superseded)
     }
 
     pub(super) async fn write_beside(&self, frames: &[DataFrame]) -> Result<(), StorageError> {
@@ -290,13 +334,12 @@ impl LokiStorage {
             return Err(StorageError::Overtaken(write.scope_id.to_owned()));
         }
         let mut superseded = Vec::new();
-        if !appended {
-            for part in &write.parts {
-                superseded.extend(
-                    replace_heads(transaction, owner, &streams, stream, part.period).await?,
-                );
-            }
+        let time = write.parts.first().zip(write.parts.last());
+        if let Some((first, last)) = time.filter(|_| !appended) {
+            let time = Period { begin: first.period.begin, end: last.period.end };
+            superseded = replace_heads(transaction, owner, &streams, stream, time).await?;
         }
+        let mut heads = Vec::new();
         for (part, offset) in write.parts.iter().zip(&write.offsets) {
             let mut offset = *offset;
             for block in &part.blocks {
@@ -307,10 +350,11 @@ impl LokiStorage {
                     writer,
                     stream: Some((stream.id, offset)),
                 };
-                place.write_head(transaction, block).await?;
+                heads.push((place, block));
                 offset += i64::try_from(block.points.len()).unwrap_or(i64::MAX);
             }
         }
+        write_heads(transaction, &heads).await?;
         let mut stream = stream.clone();
         stream.known_ns = stream.pending_ns.take().unwrap_or(stream.known_ns);
         streams::save(transaction, &stream).await?;
@@ -387,27 +431,32 @@ impl LokiStorage {
     }
 }
 
-/// Notes that a period will be pushed; `None` if just this counts already.
+/// Notes that periods of a scope will be pushed; `None` if just these count already.
 async fn intend_to_replace(
     transaction: &Transaction,
     owner: Owner<'_>,
-    prepared: &mut Prepared<'_>,
+    parts: &mut [Prepared<'_>],
     digest: &str,
 ) -> Result<Option<Stream>, StorageError> {
-    let (begin, length) = (prepared.begin(), prepared.period.seconds());
+    let (Some(first), Some(last)) = (parts.first(), parts.last()) else {
+        return Err(StorageError::Damaged("a replacement without periods".to_owned()));
+    };
+    let (period, last) = (first.period, last.begin());
+    let (begin, length) = (first.begin(), period.seconds());
+    let place = |parts: &mut [Prepared<'_>], stream: &Stream| {
+        parts.iter_mut().try_for_each(|part| part.place(stream.start_ns(part.begin())).map(drop))
+    };
     let mut streams = owner.streams(transaction).await?;
     streams.retain(|stream| !stream.appended);
-    let same = streams
-        .iter()
-        .find(|s| s.last == begin && s.period_seconds == length && s.digest == digest);
+    let same =
+        streams.iter().find(|s| s.last == last && s.period_seconds == length && s.digest == digest);
     if let Some(stream) = same {
-        prepared.place(stream.start_ns(begin))?;
-        // Without a push on its way, it is kept: the stop came between the
-        // storage's yes and the move of the scope's state.
+        place(parts, stream)?;
+        // Without a push on its way, it is kept.
         return Ok(stream.pending_ns.is_some().then(|| stream.clone()));
     }
-    // Other content on its way for this period loses.
-    for stream in streams.iter_mut().filter(|s| s.last == begin) {
+    // Other content on its way for one of these periods loses.
+    for stream in streams.iter_mut().filter(|s| s.is_pending_in((begin, last + length))) {
         owner.give_up(transaction, stream).await?;
     }
     let follows = streams
@@ -415,14 +464,14 @@ async fn intend_to_replace(
         .find(|s| s.last + length == begin && s.period_seconds == length && s.is_open());
     let mut stream = match follows {
         Some(stream) => stream,
-        None => owner.begin_stream(transaction, false, prepared.period).await?,
+        None => owner.begin_stream(transaction, false, period).await?,
     };
-    prepared.place(stream.start_ns(begin))?;
-    stream.last = begin;
-    stream.uneven |= prepared.uneven;
-    // The whole second, so that queries over whole seconds can leave it out.
+    place(parts, &stream)?;
+    stream.last = last;
+    stream.uneven |= parts.iter().any(|part| part.uneven);
+    // Whole seconds, so that queries over whole seconds can leave them out.
     stream.known_ns = stream.second_ns(begin);
-    stream.pending_ns = Some(stream.known_ns + SECOND);
+    stream.pending_ns = Some(stream.second_ns(last) + SECOND);
     stream.digest = digest.to_owned();
     streams::save(transaction, &stream).await?;
     Ok(Some(stream))
@@ -468,17 +517,17 @@ async fn intend_to_append(
     Ok((stream, offsets))
 }
 
-/// Takes away the heads of a scope and period that are to be replaced, and
+/// Takes away the heads of a scope and time that are to be replaced, and
 /// notes their entries in other streams as superseded.
 async fn replace_heads(
     transaction: &Transaction,
     owner: Owner<'_>,
     known: &[Stream],
     stream: &Stream,
-    period: Period,
+    time: Period,
 ) -> Result<Vec<(i64, Span)>, StorageError> {
     let action = "replace a period";
-    let (begin, end) = (period.begin.timestamp(), period.end.timestamp());
+    let (begin, end) = (time.begin.timestamp(), time.end.timestamp());
     let (condition, mut values) = owner.kept().rated();
     let sql = format!(
         "SELECT DISTINCT stream_id, begin_epoch FROM ratekitty_dataframes WHERE {condition} \

@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio::sync::Semaphore;
 
-use super::{GroupKey, Page, PointSink, Selection, Storage, StorageError, Totals};
+use super::{GroupKey, Page, PointSink, Replacement, Selection, Storage, StorageError, Totals};
 use crate::{
     dataframe::DataFrame,
     state::{Database, Step},
@@ -62,13 +62,8 @@ impl SqlStorage {
 
 #[async_trait]
 impl Storage for SqlStorage {
-    async fn replace(
-        &self,
-        scope_id: &str,
-        frame: &DataFrame,
-        step: &Step<'_>,
-    ) -> Result<(), StorageError> {
-        self.write_replacing(scope_id, frame, step).await
+    async fn replace_all(&self, replacements: &[Replacement<'_>]) -> Result<(), StorageError> {
+        self.write_replacing(replacements).await
     }
 
     async fn append(&self, frames: &[DataFrame]) -> Result<(), StorageError> {

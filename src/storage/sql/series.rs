@@ -75,7 +75,8 @@ impl Series {
     }
 }
 
-type Fingerprint = [u8; 32];
+/// What a series is found by.
+pub(super) type Fingerprint = [u8; 32];
 
 /// Numbers of known series.
 #[derive(Debug, Default)]

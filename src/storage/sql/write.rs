@@ -1,17 +1,22 @@
 //! Writing: every call is one transaction.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, Value as SqlValue};
 
-use super::{STORE, SqlStorage, series::Identity};
+use super::{
+    STORE, SqlStorage,
+    series::{Fingerprint, Identity},
+};
 use crate::{
     dataframe::DataFrame,
-    state::{Context, Step, placeholders, statement},
+    state::{Context, Step, Transaction, placeholders, statement},
     storage::{
-        StorageError,
+        Replacement, StorageError,
         heads::{Block, Kept, Place, blocks_of, scopes_of, sorted_blocks},
     },
-    time::{Period, local},
+    time::local,
 };
 
 /// Points written in one statement: five values each, and SQLite takes 32,766.
@@ -20,81 +25,57 @@ const BATCH: usize = 2_000;
 impl SqlStorage {
     pub(super) async fn write_replacing(
         &self,
-        scope_id: &str,
-        frame: &DataFrame,
-        step: &Step<'_>,
+        replacements: &[Replacement<'_>],
     ) -> Result<(), StorageError> {
-        let blocks = blocks_of(scope_id, frame);
-        self.write(Some((scope_id, frame.period, step)), blocks).await
-    }
-
-    pub(super) async fn write_beside(&self, frames: &[DataFrame]) -> Result<(), StorageError> {
-        let scopes = scopes_of(frames, &self.scope_key);
-        self.write(None, sorted_blocks(frames, &scopes)).await
-    }
-
-    async fn write(
-        &self,
-        replaced: Option<(&str, Period, &Step<'_>)>,
-        blocks: Vec<Block<'_>>,
-    ) -> Result<(), StorageError> {
-        let points = blocks.iter().flat_map(|block| {
-            let begin = local(block.period.begin);
-            block.points.iter().map(move |point| Identity::of(point, begin))
-        });
-        let identities = points.collect::<Result<Vec<_>, StorageError>>()?;
-        let writer = replaced.map(|(.., step)| step.writer()).unwrap_or_default();
+        let blocks: Vec<Vec<Block<'_>>> = replacements.iter().map(blocks).collect();
+        let identities = identities(blocks.iter().flatten())?;
         let transaction = self.database.begin().await?;
-        if let Some((scope_id, period, step)) = replaced {
-            step.take(&transaction).await?;
-            let kept = self.kept(scope_id, &writer);
+        for replacement in replacements {
+            replacement.step.take(&transaction).await?;
+            let (writer, period) = (replacement.step.writer(), replacement.time());
+            let kept = self.kept(replacement.scope_id, &writer);
             kept.check_replaceable(&transaction, period, self.beside_others).await?;
             let time = (period.begin.timestamp(), period.end.timestamp());
             kept.delete(&transaction, time, false).await?;
         }
         let ids = self.series_ids(&transaction, &identities).await?;
-        let place = Place {
-            store: STORE,
-            scope_key: &self.scope_key,
-            appended: replaced.is_none(),
-            writer: &writer,
-            stream: None,
-        };
+        let mut points = Points::new(&transaction, &ids);
         let mut identities = identities.iter();
-        for block in &blocks {
-            let dataframe = place.write_head(&transaction, block).await?;
-            let action = "write data points";
-            let mut rows = block.points.iter().zip(identities.by_ref()).enumerate();
-            loop {
-                let batch: Vec<_> = rows.by_ref().take(BATCH).collect();
-                if batch.is_empty() {
-                    break;
-                }
-                let one = format!("({})", placeholders(5));
-                let sql = format!(
-                    "INSERT INTO ratekitty_points (dataframe_id, position, series_id, qty, price) VALUES {}",
-                    vec![one.as_str(); batch.len()].join(", ")
-                );
-                let mut values: Vec<SqlValue> = Vec::with_capacity(5 * batch.len());
-                for (position, (point, identity)) in &batch {
-                    let series = ids.get(&identity.fingerprint).copied().ok_or_else(|| {
-                        StorageError::Damaged("a series was not written".to_owned())
-                    })?;
-                    values.extend([
-                        SqlValue::from(dataframe),
-                        i64::try_from(*position).unwrap_or(i64::MAX).into(),
-                        series.into(),
-                        point.qty.to_string().into(),
-                        point.price.to_string().into(),
-                    ]);
-                }
-                let insert = statement(&transaction, &sql, values);
-                transaction.execute_raw(insert).await.to(action)?;
+        for (replacement, blocks) in replacements.iter().zip(&blocks) {
+            let writer = replacement.step.writer();
+            let place = self.place(false, &writer);
+            for block in blocks {
+                let head = place.write_head(&transaction, block).await?;
+                points.add(head, block, &mut identities).await?;
             }
         }
+        points.finish().await?;
         transaction.commit().await.to("commit data points")?;
         self.series.learn(ids);
         Ok(())
+    }
+
+    pub(super) async fn write_beside(&self, frames: &[DataFrame]) -> Result<(), StorageError> {
+        let scopes = scopes_of(frames, &self.scope_key);
+        let blocks = sorted_blocks(frames, &scopes);
+        let identities = identities(blocks.iter())?;
+        let transaction = self.database.begin().await?;
+        let ids = self.series_ids(&transaction, &identities).await?;
+        let place = self.place(true, "");
+        let mut points = Points::new(&transaction, &ids);
+        let mut identities = identities.iter();
+        for block in &blocks {
+            let head = place.write_head(&transaction, block).await?;
+            points.add(head, block, &mut identities).await?;
+        }
+        points.finish().await?;
+        transaction.commit().await.to("commit data points")?;
+        self.series.learn(ids);
+        Ok(())
+    }
+
+    fn place<'a>(&'a self, appended: bool, writer: &'a str) -> Place<'a> {
+        Place { store: STORE, scope_key: &self.scope_key, appended, writer, stream: None }
     }
 
     /// What a writer keeps of a scope.
@@ -114,5 +95,82 @@ impl SqlStorage {
         step.take(&transaction).await?;
         self.kept(scope_id, &step.writer()).delete(&transaction, time, true).await?;
         Ok(transaction.commit().await.to("delete data points")?)
+    }
+}
+
+/// The blocks of all periods of a scope.
+fn blocks<'a>(replacement: &Replacement<'a>) -> Vec<Block<'a>> {
+    let Replacement { scope_id, frames, .. } = *replacement;
+    frames.iter().flat_map(|frame| blocks_of(scope_id, frame)).collect()
+}
+
+/// The series of all points, in their order.
+fn identities<'a>(
+    blocks: impl Iterator<Item = &'a Block<'a>>,
+) -> Result<Vec<Identity>, StorageError> {
+    let points = blocks.flat_map(|block| {
+        let begin = local(block.period.begin);
+        block.points.iter().map(move |point| Identity::of(point, begin))
+    });
+    points.collect()
+}
+
+/// Rows of points on their way into the database, several in one statement.
+struct Points<'a> {
+    transaction: &'a Transaction,
+    ids: &'a HashMap<Fingerprint, i64>,
+    rows: usize,
+    values: Vec<SqlValue>,
+}
+
+impl<'a> Points<'a> {
+    fn new(transaction: &'a Transaction, ids: &'a HashMap<Fingerprint, i64>) -> Self {
+        Self { transaction, ids, rows: 0, values: Vec::new() }
+    }
+
+    /// Adds the points of a block, whose series come next.
+    async fn add(
+        &mut self,
+        head: i64,
+        block: &Block<'_>,
+        identities: &mut impl Iterator<Item = &Identity>,
+    ) -> Result<(), StorageError> {
+        for (position, (point, identity)) in (0_i64..).zip(block.points.iter().zip(identities)) {
+            let series = self.ids.get(&identity.fingerprint).copied();
+            let series = series
+                .ok_or_else(|| StorageError::Damaged("a series was not written".to_owned()))?;
+            self.values.extend([
+                SqlValue::from(head),
+                position.into(),
+                series.into(),
+                point.qty.to_string().into(),
+                point.price.to_string().into(),
+            ]);
+            self.rows += 1;
+            if self.rows == BATCH {
+                self.flush().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), StorageError> {
+        if self.rows == 0 {
+            return Ok(());
+        }
+        let one = format!("({})", placeholders(5));
+        let sql = format!(
+            "INSERT INTO ratekitty_points (dataframe_id, position, series_id, qty, price) VALUES {}",
+            vec![one.as_str(); self.rows].join(", ")
+        );
+        self.rows = 0;
+        let values = std::mem::take(&mut self.values);
+        let insert = statement(self.transaction, &sql, values);
+        self.transaction.execute_raw(insert).await.to("write data points")?;
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<(), StorageError> {
+        self.flush().await
     }
 }
