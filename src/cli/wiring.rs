@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use secrecy::ExposeSecret;
 use tracing::{info, warn};
 
@@ -71,6 +72,7 @@ pub(super) fn locks(config: &Config) -> anyhow::Result<Coordinator> {
 
 /// Sees to it that a processor can do its work, before it begins.
 pub(super) async fn prepare(pipeline: &Pipeline) -> anyhow::Result<()> {
+    raise_file_limit();
     schema::check_writable(&pipeline.database).await?;
     pipeline.claim_period().await?;
     pipeline.locks.probe().await?;
@@ -115,4 +117,14 @@ pub(super) fn app_state(config: &Config, database: &Database) -> anyhow::Result<
         http: config.http.clone(),
         clock,
     })
+}
+
+/// Lets the process open as many files as it may: each lock of a scope may be one, and
+/// the usual limit is from times when programs had few.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!("The limit of open files stays at {:?}: {error}", limit.current);
+    }
 }

@@ -130,7 +130,7 @@ trait Driver: Send + Sync {
 
 /// A lock that is held.
 #[async_trait]
-trait Held: Send {
+trait Held: Send + Sync {
     /// Asks the place whether it still is.
     async fn check(&mut self) -> Result<(), String>;
 

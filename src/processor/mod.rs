@@ -1,13 +1,15 @@
 //! The processor: the only module that joins the four stages.
 //!
 //! A cycle asks the fetcher for the scopes, looks up how far they are, and works
-//! off what is due: one scope after the other in random order, each in turns
-//! ([`queue`]), so that none starves. A scope is locked for its turn, so that
-//! processors share the work. One that fails is left until the next cycle and
-//! stops no other. A period is stored and its scope moved in one transaction.
+//! off what is due: in [`chunk`]s of scopes in random order, and of scopes by
+//! themselves where that is not possible, each in turns ([`queue`]), so that none
+//! starves. A scope is locked for its turn, so that processors share the work. One
+//! that fails is left until the next cycle and stops no other. Periods are stored
+//! and their scopes moved in one transaction.
 //!
 //! Beside the cycles, [`reprocess`] rates again what is scheduled for it.
 
+mod chunk;
 mod period;
 mod progress;
 mod queue;
@@ -36,7 +38,7 @@ use crate::{
         sections::ratekitty::FirstPeriod,
     },
     fetcher::{FetchError, Fetcher},
-    lock::{Coordinator, Lock, LockName},
+    lock::{Coordinator, Lock, LockError, LockName},
     rating::{Rater, ScopeRater},
     state::{
         Database, StateError, periods,
@@ -46,6 +48,7 @@ use crate::{
     time::{Clock, Period, month_of},
 };
 
+use chunk::{Chunk, Pace};
 pub use period::PeriodError;
 pub use progress::Progress;
 use queue::Turn;
@@ -84,6 +87,7 @@ pub struct Pipeline {
     settings: Settings,
     keys: ScopeKeys,
     metrics: Vec<(Arc<MetricDefinition>, Skip)>,
+    pace: Pace,
 }
 
 /// What the processor takes from the configuration.
@@ -109,6 +113,14 @@ pub enum CycleError {
     State(#[from] StateError),
 }
 
+/// What waits for its turn.
+enum Task {
+    /// Scopes that stand at the same period.
+    Chunk(Chunk),
+    /// A scope by itself.
+    Scope(Waiting),
+}
+
 /// A scope that waits for its turn.
 struct Waiting {
     scope_id: String,
@@ -131,6 +143,54 @@ pub struct Outcome {
     pub stopped: bool,
     /// When the next period of one of the scopes is due.
     pub next_due: Option<DateTime<Utc>>,
+}
+
+/// A cycle while it runs.
+struct Cycle {
+    progress: Arc<Progress>,
+    stop: CancellationToken,
+    outcome: Mutex<Outcome>,
+}
+
+impl Cycle {
+    fn tally(&self, count: impl FnOnce(&mut Outcome)) {
+        count(&mut self.outcome.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// A scope is up to date until then.
+    fn done_until(&self, due: DateTime<Utc>) {
+        self.progress.scope_done();
+        self.tally(|outcome| {
+            outcome.next_due = Some(outcome.next_due.map_or(due, |next| next.min(due)));
+        });
+    }
+
+    fn busy(&self, scope_id: &str) {
+        debug!(scope.id = %scope_id, "Scope `{scope_id}` is being rated by someone else");
+        self.progress.scope_done();
+        self.tally(|outcome| outcome.busy += 1);
+    }
+
+    fn no_locks(&self, error: &LockError) {
+        error!(error = %error, "Nothing is rated until locks can be had: {error}");
+        self.tally(|outcome| outcome.failed += 1);
+    }
+
+    fn failed(&self, scopes: &[String], error: &PeriodError) {
+        let Some((scope_id, others)) = scopes.split_first() else { return };
+        match others.len() {
+            0 => error!(
+                scope.id = %scope_id, error = %error,
+                "Scope `{scope_id}` is not rated, and is tried again in the next cycle: {error}"
+            ),
+            count => error!(
+                scope.id = %scope_id, error = %error,
+                "Scope `{scope_id}` and {count} more are not rated, and are tried again in the next cycle: {error}"
+            ),
+        }
+        scopes.iter().for_each(|_| self.progress.scope_done());
+        self.tally(|outcome| outcome.failed += scopes.len());
+    }
 }
 
 impl Pipeline {
@@ -186,6 +246,7 @@ impl Pipeline {
             settings,
             keys,
             metrics: definitions,
+            pace: Pace::default(),
         })
     }
 
@@ -251,35 +312,39 @@ impl Pipeline {
             let backlog = due.iter().map(|scope| self.backlog(states.get(scope))).sum();
             progress.expect(due.len() as u64, backlog);
         }
-        let due: Vec<_> =
-            due.into_iter().map(|scope_id| Waiting { scope_id, rater: None }).collect();
-        let outcome = Arc::new(Mutex::new(outcome));
+        let due: Vec<_> = self.chunks(due).into_iter().map(Task::Chunk).collect();
+        let workers = self.settings.scopes_at_once.min(outcome.scopes);
+        let (progress, stop) = (progress.clone(), stop.clone());
+        let cycle = Arc::new(Cycle { progress, stop, outcome: Mutex::new(outcome) });
         let begun = Instant::now();
         let turn = {
-            let (this, progress, stop) = (self.clone(), progress.clone(), stop.clone());
-            let outcome = outcome.clone();
-            move |waiting: Waiting| {
-                let (this, progress, stop) = (this.clone(), progress.clone(), stop.clone());
-                let outcome = outcome.clone();
-                async move { this.turn(waiting, &progress, &stop, &outcome).await }
+            let (this, cycle) = (self.clone(), cycle.clone());
+            move |task: Task| {
+                let (this, cycle) = (this.clone(), cycle.clone());
+                async move {
+                    match task {
+                        Task::Chunk(chunk) => this.turn_of_chunk(chunk, &cycle).await,
+                        Task::Scope(waiting) => this.turn(waiting, &cycle).await,
+                    }
+                }
             }
         };
         let goes_on = {
-            let outcome = outcome.clone();
+            let cycle = cycle.clone();
             move || {
                 let goes_on = longest.is_none_or(|longest| begun.elapsed() < longest);
                 if !goes_on {
-                    outcome.lock().unwrap_or_else(PoisonError::into_inner).unfinished = true;
+                    cycle.tally(|outcome| outcome.unfinished = true);
                 }
                 goes_on
             }
         };
-        let work = queue::work_off(due, self.settings.scopes_at_once, turn, goes_on);
-        let ended_early = self.within_grace(stop, work).await.unwrap_or_default();
-        progress.finish();
-        let mut outcome = *outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        let work = queue::work_off(due, workers, turn, goes_on);
+        let ended_early = self.within_grace(&cycle.stop, work).await.unwrap_or_default();
+        cycle.progress.finish();
+        let mut outcome = *cycle.outcome.lock().unwrap_or_else(PoisonError::into_inner);
         outcome.failed += ended_early;
-        outcome.stopped = stop.is_cancelled();
+        outcome.stopped = cycle.stop.is_cancelled();
         Ok(outcome)
     }
 
@@ -331,18 +396,9 @@ impl Pipeline {
         (due, next_due)
     }
 
-    /// One turn of a scope.
-    async fn turn(
-        &self,
-        mut waiting: Waiting,
-        progress: &Progress,
-        stop: &CancellationToken,
-        outcome: &Mutex<Outcome>,
-    ) -> Turn<Waiting> {
-        let tally = |count: &dyn Fn(&mut Outcome)| {
-            count(&mut outcome.lock().unwrap_or_else(PoisonError::into_inner));
-        };
-        if stop.is_cancelled() {
+    /// One turn of a scope by itself.
+    async fn turn(&self, mut waiting: Waiting, cycle: &Cycle) -> Turn<Task> {
+        if cycle.stop.is_cancelled() {
             return Turn::Halt;
         }
         let scope_id = waiting.scope_id.clone();
@@ -351,36 +407,27 @@ impl Pipeline {
         let mut lock = match self.locks.try_lock(&name).await {
             Ok(Some(lock)) => lock,
             Ok(None) => {
-                debug!(scope.id = %scope_id, "Scope `{scope_id}` is being rated by someone else");
-                tally(&|outcome| outcome.busy += 1);
-                progress.scope_done();
-                return Turn::Done;
+                cycle.busy(&scope_id);
+                return Turn::DONE;
             }
             Err(error) => {
-                error!(error = %error, "Nothing is rated until locks can be had: {error}");
-                tally(&|outcome| outcome.failed += 1);
+                cycle.no_locks(&error);
                 return Turn::Halt;
             }
         };
-        let result = self.work_off(&scope_id, &mut lock, &mut waiting.rater, progress, stop).await;
+        let result = self.work_off(&scope_id, &mut lock, &mut waiting.rater, cycle).await;
         lock.release().await;
         match result {
-            Ok(due) if due <= self.clock.now() && !stop.is_cancelled() => Turn::More(waiting),
+            Ok(due) if due <= self.clock.now() && !cycle.stop.is_cancelled() => {
+                Turn::more(Task::Scope(waiting))
+            }
             Ok(due) => {
-                progress.scope_done();
-                tally(&|outcome| {
-                    outcome.next_due = Some(outcome.next_due.map_or(due, |next| next.min(due)));
-                });
-                Turn::Done
+                cycle.done_until(due);
+                Turn::DONE
             }
             Err(error) => {
-                error!(
-                    scope.id = %scope_id, error = %error,
-                    "Scope `{scope_id}` is not rated, and is tried again in the next cycle: {error}"
-                );
-                progress.scope_done();
-                tally(&|outcome| outcome.failed += 1);
-                Turn::Done
+                cycle.failed(&[scope_id], &error);
+                Turn::DONE
             }
         }
     }
@@ -402,9 +449,9 @@ impl Pipeline {
         scope_id: &str,
         lock: &mut Lock,
         rater: &mut Option<ScopeRater>,
-        progress: &Progress,
-        stop: &CancellationToken,
+        cycle: &Cycle,
     ) -> Result<DateTime<Utc>, PeriodError> {
+        let Cycle { progress, stop, .. } = cycle;
         let schedule = self.settings.schedule;
         let begun = Instant::now();
         let mut tries = 0;

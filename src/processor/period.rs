@@ -101,17 +101,42 @@ impl Pipeline {
         rater: &mut Option<ScopeRater>,
     ) -> Result<DataFrame, PeriodError> {
         let mut frame = self.collect(scope_id, period).await?;
+        self.rate_frame(scope_id, &mut frame, rater).await?;
+        Ok(frame)
+    }
+
+    /// Gives prices to what a scope used, and drops what is to be skipped.
+    pub(super) async fn rate_frame(
+        &self,
+        scope_id: &str,
+        frame: &mut DataFrame,
+        rater: &mut Option<ScopeRater>,
+    ) -> Result<(), PeriodError> {
+        let period = frame.period;
         if frame.is_empty() {
             info!(scope.id = scope_id, %period, "Scope `{scope_id}` used nothing in the period {period}");
-        } else {
-            let at = local_naive(period.begin);
-            let modules = self.rater.scope(scope_id, at, rater.take()).await?;
-            let rated = modules.rate(&mut frame).await;
-            *rater = Some(modules);
-            rated?;
-            self.drop_skipped(&mut frame)?;
+            return Ok(());
         }
-        Ok(frame)
+        let at = local_naive(period.begin);
+        let modules = self.rater.scope(scope_id, at, rater.take()).await?;
+        let rated = modules.rate(frame).await;
+        *rater = Some(modules);
+        rated?;
+        Ok(self.drop_skipped(frame)?)
+    }
+
+    /// The points of one metric.
+    pub(super) async fn collect_one(
+        &self,
+        metric: &MetricDefinition,
+        scope_id: &str,
+        period: Period,
+    ) -> Result<Vec<DataPoint>, PeriodError> {
+        let limit = self.settings.collect_timeout;
+        let collect = self.collector.collect(metric, scope_id, period);
+        let points = tokio::time::timeout(limit, collect).await;
+        let timeout = |_| PeriodError::Timeout { metric: metric.conf_key.clone(), limit };
+        Ok(points.map_err(timeout)??)
     }
 
     /// Collects all metrics, several at a time. The first error ends it.
@@ -119,11 +144,7 @@ impl Pipeline {
         let collected: Vec<(Arc<MetricDefinition>, Vec<DataPoint>)> =
             stream::iter(self.metrics.iter().cloned())
                 .map(|(metric, _)| async move {
-                    let limit = self.settings.collect_timeout;
-                    let collect = self.collector.collect(&metric, scope_id, period);
-                    let points = tokio::time::timeout(limit, collect).await.map_err(|_| {
-                        PeriodError::Timeout { metric: metric.conf_key.clone(), limit }
-                    })??;
+                    let points = self.collect_one(&metric, scope_id, period).await?;
                     Ok::<_, PeriodError>((metric, points))
                 })
                 // In the order of definitions, whoever answers first.

@@ -115,7 +115,8 @@ impl Pipeline {
                 async move { this.reprocessing_turn(waiting, &progress, &stop, &failed).await }
             }
         };
-        let work = queue::work_off(waiting, self.settings.reprocessings_at_once, turn, || true);
+        let workers = self.settings.reprocessings_at_once.min(scheduled);
+        let work = queue::work_off(waiting, workers, turn, || true);
         let ended_early = self.within_grace(stop, work).await.unwrap_or_default();
         Ok(Reprocessed { scheduled, failed: failed.load(Ordering::Relaxed) + ended_early })
     }
@@ -131,8 +132,8 @@ impl Pipeline {
             return Turn::Halt;
         }
         match self.reprocess(&mut waiting, progress, stop).await {
-            Ok(Progressed::More) => Turn::More(waiting),
-            Ok(Progressed::Done) => Turn::Done,
+            Ok(Progressed::More) => Turn::more(waiting),
+            Ok(Progressed::Done) => Turn::DONE,
             Err(error) => {
                 let Waiting { id, scope_id, .. } = &waiting;
                 error!(
@@ -140,7 +141,7 @@ impl Pipeline {
                     "Reprocessing {id} of scope `{scope_id}` does not go on, and is tried again: {error}"
                 );
                 failed.fetch_add(1, Ordering::Relaxed);
-                Turn::Done
+                Turn::DONE
             }
         }
     }

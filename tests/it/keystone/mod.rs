@@ -132,7 +132,9 @@ impl Cloud {
 async fn answer_of(request: reqwest::RequestBuilder) -> reqwest::Response {
     for _ in 0..3 {
         match request.try_clone().unwrap().send().await {
-            Err(error) if error.is_request() => tokio::time::sleep(Duration::from_millis(300)).await,
+            Err(error) if error.is_request() => {
+                tokio::time::sleep(Duration::from_millis(300)).await
+            }
             sent => return sent.unwrap(),
         }
     }

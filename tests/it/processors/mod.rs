@@ -1,5 +1,6 @@
 //! Processors: several at a time, far behind, told to rate again, killed.
 
+mod chunks;
 mod crowd;
 mod hostile;
 mod lengths;
