@@ -8,10 +8,10 @@ WITH_CLOUD := scripts/with-servers mariadb postgresql redis etcd aetos --
 # cargo shares the cores out itself; make's job server is not for it.
 unexport MAKEFLAGS
 
-.PHONY: help build test e2e devstack torture bench lint quickstart clean
+.PHONY: help build test e2e devstack torture bench bench-catchup lint quickstart clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z0-9]*\):.*## /  \1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  \1\t/p' Makefile | expand -t 18
 
 build: ## Build the program, optimised
 	cargo build --release --locked
@@ -46,6 +46,12 @@ bench: ## Measure collecting, rating and storing
 	@scripts/get-peer prometheus > /dev/null
 	cargo bench --bench pipeline
 	cargo bench --bench loki
+
+# Without the reference, and as work grows, no MariaDB is needed.
+bench-catchup: ALONE := $(filter 0,$(BENCH_REFERENCE))$(filter 1,$(BENCH_GROWTH))
+bench-catchup: build ## Catch up beside a bare client and the reference
+	@scripts/get-peer prometheus $(if $(ALONE),,cloudkitty-venv) > /dev/null
+	$(if $(ALONE),,scripts/with-servers mariadb --) python3 benches/catchup.py "$(TARGET)/release/ratekitty"
 
 lint: ## Check format, lints, licences and sources of dependencies
 	@scripts/get-peer cargo-deny > /dev/null

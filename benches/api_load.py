@@ -20,25 +20,19 @@ or if one request fails.
 """
 
 import collections
-import contextlib
 import datetime
 import decimal
 import glob
-import json
 import os
 import pathlib
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+from common import PATIENCE, Server, ask, fail, free_port, make_database, peers, run, say
 
 CONNECTIONS = 64
 ROUNDS = int(os.environ.get("BENCH_RUNS", "3"))
@@ -73,99 +67,8 @@ function done(summary, latency)
     latency:percentile(50), latency:percentile(99)))
 end
 """
-# Longest wait for an answer. Points that are no heads take long.
-PATIENCE = 300
 
 Figure = collections.namedtuple("Figure", "rate p50 p99")
-
-
-def fail(text):
-    sys.exit(f"api_load: {text}")
-
-
-def say(text):
-    print(f"api_load: {text}", file=sys.stderr, flush=True)
-
-
-def ask(url, method="GET", body=None):
-    """The body of an answer, read as JSON; anything but success ends the program."""
-    data = None if body is None else json.dumps(body).encode()
-    headers = {} if body is None else {"Content-Type": "application/json"}
-    request = urllib.request.Request(url, data, headers, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-            text = answer.read()
-    except urllib.error.HTTPError as error:
-        fail(f"{method} {url} answers {error.code}: {error.read(500)}")
-    return json.loads(text) if text else None
-
-
-def peers(*names):
-    """Folders of what scripts/get-peer gets."""
-    command = [ROOT / "scripts/get-peer", *names]
-    lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return {
-        name: pathlib.Path(path)
-        for name, path in (line.split("=", 1) for line in lines.splitlines())
-    }
-
-
-class Server:
-    """An API in the background, with its output in a file."""
-
-    def __init__(self, name, folder, command, port, env=None):
-        self.url = f"http://127.0.0.1:{port}"
-        log = folder / f"{name}.log"
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=os.environ | {"TZ": "UTC"} | (env or {}),
-            )
-        for _ in range(600):
-            if self.process.poll() is not None:
-                break
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(self.url, timeout=60).close()
-                return
-            time.sleep(0.1)
-        self.stop()
-        fail(f"{name} does not answer:\n{log.read_text(errors='replace')[-3000:]}")
-
-    def pids(self):
-        """The process and its children: the workers of uWSGI."""
-        pid = self.process.pid
-        children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text()
-        return [pid, *map(int, children.split())]
-
-    def memory(self):
-        """The most memory that its processes had, in MB. What they share counts for each."""
-        total = 0
-        for pid in self.pids():
-            lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
-            total += sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-        return total / 1024
-
-    def stop(self):
-        self.process.terminate()
-        try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.stop()
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return one.getsockname()[1]
 
 
 def configure(folder, database, storage):
@@ -201,13 +104,6 @@ def reference(folder):
     return Server("reference", folder, command, port, {"HOME": str(folder)})
 
 
-def upgrade(config):
-    command = [PROGRAM, "--config-file", config, "dbsync", "upgrade"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode != 0:
-        fail(f"dbsync upgrade: {done.stdout}")
-
-
 def load(url, seconds):
     """Asks for a URL over all connections for some time."""
     folder = ROOT_OF["wrk"]
@@ -231,20 +127,6 @@ def median(figures):
 
 
 # --- Beside the reference ---------------------------------------------------
-
-
-def make_database():
-    """An empty database in MariaDB: its URL as SQLAlchemy writes it."""
-    server = urllib.parse.urlsplit(os.environ["RATEKITTY_TEST_MARIADB"])
-    command = [f"{os.environ['RATEKITTY_MARIADB_BIN']}/bin/mariadb", "--no-defaults"]
-    command += ["--host", server.hostname, "--port", str(server.port), "--user", server.username]
-    command += ["--execute", "CREATE DATABASE api_load CHARACTER SET utf8mb4"]
-    env = {
-        "MYSQL_PWD": server.password,
-        "LD_LIBRARY_PATH": os.environ.get("RATEKITTY_SERVER_LIBS", ""),
-    }
-    subprocess.run(command, check=True, env=os.environ | env)
-    return f"mysql+pymysql://{server.netloc}/api_load"
 
 
 def scope_id(number):
@@ -284,9 +166,9 @@ def compare(ours, theirs):
 
 
 def beside_reference(folder):
-    url = make_database()
+    url = make_database("api_load")
     config = configure(folder / "ours", url, "sql")
-    upgrade(config)
+    run([PROGRAM, "--config-file", config, "dbsync", "upgrade"])
     # What is asked for is not in its storage of dataframes.
     configure(folder / "theirs", url, "loki")
     figures = collections.defaultdict(list)
@@ -400,7 +282,7 @@ def scopes_are_first(answer):
 
 def million_points(folder):
     config = configure(folder / "sqlite", f"sqlite:///{folder}/points.sqlite", "sql")
-    upgrade(config)
+    run([PROGRAM, "--config-file", config, "dbsync", "upgrade"])
     say(f"{POINTS:,} points go into SQLite")
     with ratekitty(folder, config) as server:
         put_scopes(server.url)

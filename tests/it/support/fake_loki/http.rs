@@ -1,5 +1,7 @@
 //! The paths of the API.
 
+use std::sync::atomic::Ordering;
+
 use axum::{
     body::{Body, Bytes},
     http::{HeaderMap, StatusCode, header},
@@ -94,6 +96,7 @@ pub fn answer(shared: &Shared, call: &Call) -> Response {
 
 fn push(shared: &Shared, call: &Call, tenant: &str) -> Response {
     let encoding = call.header("Content-Encoding");
+    shared.body_bytes.fetch_add(call.body.len() as u64, Ordering::Relaxed);
     if let Some(bodies) = locked(&shared.bodies).as_mut() {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let content_type = call.header("Content-Type").to_owned();

@@ -31,7 +31,7 @@ mod tests;
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-    atomic::{AtomicI64, Ordering},
+    atomic::{AtomicI64, AtomicU64, Ordering},
 };
 
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -88,6 +88,8 @@ struct Shared {
     faults: Faults,
     /// Requests so far.
     asked: Mutex<Vec<Asked>>,
+    /// Bytes of the bodies of pushes.
+    body_bytes: AtomicU64,
     /// Bodies of pushes, if they are to be kept.
     bodies: Mutex<Option<Vec<Push>>>,
     /// Tasks that serve.
@@ -149,6 +151,7 @@ impl FakeLoki {
             authorization: Mutex::default(),
             faults: Faults::default(),
             asked: Mutex::default(),
+            body_bytes: AtomicU64::new(0),
             bodies: Mutex::default(),
             listeners: Mutex::default(),
         });
@@ -219,6 +222,12 @@ impl FakeLoki {
     #[allow(dead_code, reason = "for benchmarks")]
     pub fn bodies(&self) -> Vec<Push> {
         locked(&self.shared.bodies).clone().unwrap_or_default()
+    }
+
+    /// Bytes of the bodies of pushes so far, as they came.
+    #[allow(dead_code, reason = "for benchmarks")]
+    pub fn body_bytes(&self) -> u64 {
+        self.shared.body_bytes.load(Ordering::Relaxed)
     }
 
     /// Requests whose path ends like this.
