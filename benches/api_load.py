@@ -321,7 +321,8 @@ def million_points(folder):
                 times.append(time.monotonic() - started)
             alone = statistics.median(times)
             # Each connection should have more than one answer.
-            seconds = max(SECONDS, int(3 * CONNECTIONS * alone / 2))
+            # Long enough for each connection to have answers, within reason.
+            seconds = max(SECONDS, min(100, int(3 * CONNECTIONS * alone / 2)))
             rounds = ROUNDS if seconds <= 6 * SECONDS else 1
             say(f"{name}: {rounds} rounds of {seconds} s")
             figure = median([load(server.url + path, seconds) for _ in range(rounds)])
@@ -341,5 +342,6 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 ROOT_OF = peers("wrk", "cloudkitty-venv", "cloudkitty-sdist", "openstack-venv")
 
 with tempfile.TemporaryDirectory(prefix="ratekitty-load.") as name:
-    lines = [*beside_reference(pathlib.Path(name)), "", *million_points(pathlib.Path(name))]
-print("\n".join(lines))
+    for part in (beside_reference, million_points):
+        print("\n".join(part(pathlib.Path(name))), flush=True)
+        print()

@@ -79,8 +79,8 @@ fn frame(scope: usize, hour: i64, things: usize) -> DataFrame {
                     unit: "GiB".into(),
                     qty: "1.5".parse().unwrap(),
                     price: "0.0123".parse().unwrap(),
-                    groupby,
-                    metadata: metadata.as_object().unwrap().clone(),
+                    groupby: groupby.into(),
+                    metadata: metadata.as_object().unwrap().clone().into(),
                 }
             }),
         );

@@ -25,6 +25,7 @@ use super::{CollectError, Collector, Usage};
 use crate::{
     config::metrics_yml::{MetricDefinition, QuantityError},
     dataframe::{DataPoint, Labels},
+    decimal::Decimal,
     prometheus::{PrometheusClientBase, PrometheusError, Sample, Series, Steps, promql},
     time::{Period, Periods, calendar_labels, local},
 };
@@ -144,7 +145,8 @@ pub trait PrometheusCollectorBase: Send + Sync {
         samples: &[Sample],
     ) -> Result<Vec<DataPoint>, CollectError> {
         let scope_key = &self.settings().scope_key;
-        let format = Format::new(metric, scope_key, scope_id, period);
+        let format = Format::new(metric, scope_key, scope_id);
+        let calendar = calendar_labels(local(period.begin));
         let mut points = Vec::with_capacity(samples.len());
         for sample in samples {
             let label = |name: &str| sample.metric.get(name).map_or("", String::as_str);
@@ -160,7 +162,11 @@ pub trait PrometheusCollectorBase: Send + Sync {
                     });
                 }
             }
-            points.extend(format.point(&sample.value.1, label)?);
+            if let Some(qty) = format.quantity(&sample.value.1, period, label)? {
+                let (groupby, metadata) =
+                    (format.groupby(&calendar, label), format.metadata(label));
+                points.push(DataPoint::new(format.unit.clone(), qty, groupby, metadata));
+            }
         }
         Ok(points)
     }
@@ -177,63 +183,63 @@ fn labels_of<'a>(metric: &'a MetricDefinition, scope_key: &'a str) -> Vec<&'a st
     std::iter::once(scope_key).chain(others.filter(|name| *name != scope_key)).collect()
 }
 
-/// Makes data points of a metric, scope and period.
+/// Calendar labels of a period.
+type Calendar = [(&'static str, String); 4];
+
+/// Makes data points of a metric and scope.
 struct Format<'a> {
     metric: &'a MetricDefinition,
     scope_key: &'a str,
     scope_id: &'a str,
-    period: Period,
     unit: Arc<str>,
-    calendar: [(&'static str, String); 4],
 }
 
 impl<'a> Format<'a> {
-    fn new(
-        metric: &'a MetricDefinition,
-        scope_key: &'a str,
-        scope_id: &'a str,
-        period: Period,
-    ) -> Self {
-        let unit: Arc<str> = metric.unit.as_str().into();
-        let calendar = calendar_labels(local(period.begin));
-        Self { metric, scope_key, scope_id, period, unit, calendar }
+    fn new(metric: &'a MetricDefinition, scope_key: &'a str, scope_id: &'a str) -> Self {
+        Self { metric, scope_key, scope_id, unit: metric.unit.as_str().into() }
     }
 
-    /// The point of a value, and of the labels of its series; none where the value
-    /// is NaN or infinite.
-    fn point<'l>(
+    /// The quantity of a value; none where it is NaN or infinite.
+    fn quantity<'l>(
         &self,
         value: &str,
+        period: Period,
         label: impl Fn(&str) -> &'l str,
-    ) -> Result<Option<DataPoint>, CollectError> {
-        let Self { metric, scope_key, scope_id, period, .. } = self;
-        let text = |name: &str| Value::String(label(name).to_owned());
-        let qty = match metric.quantity(value) {
-            Ok(qty) => qty,
+    ) -> Result<Option<Decimal>, CollectError> {
+        let Self { metric, scope_id, .. } = self;
+        match metric.quantity(value) {
+            Ok(qty) => Ok(Some(qty)),
             Err(QuantityError::NotFinite(value)) => {
                 let labels = metric.groupby.iter().chain(&metric.metadata);
-                let labels: Labels = labels.map(|name| (name.clone(), text(name))).collect();
+                let labels: Vec<_> = labels.map(|name| (name, label(name))).collect();
                 warn!(
                     scope.id = scope_id, metric = metric.conf_key, %period,
                     "Metric `{}` of scope `{scope_id}` has the value `{value}` in the period {period}; this series is not rated: {labels:?}",
                     metric.conf_key,
                 );
-                return Ok(None);
+                Ok(None)
             }
             Err(QuantityError::Decimal(_)) => {
                 let (metric, value) = (metric.conf_key.clone(), value.to_owned());
-                return Err(CollectError::Value { metric, value });
+                Err(CollectError::Value { metric, value })
             }
-        };
+        }
+    }
+
+    fn groupby<'l>(&self, calendar: &Calendar, label: impl Fn(&str) -> &'l str) -> Labels {
         let mut groupby = Labels::new();
-        groupby.insert((*scope_key).to_owned(), Value::String((*scope_id).to_owned()));
-        let names = metric.groupby.iter().filter(|name| name != scope_key);
-        groupby.extend(names.map(|name| (name.clone(), text(name))));
-        for (name, value) in &self.calendar {
+        groupby.insert(self.scope_key.to_owned(), Value::String(self.scope_id.to_owned()));
+        let names = self.metric.groupby.iter().filter(|name| *name != self.scope_key);
+        groupby.extend(names.map(|name| (name.clone(), Value::String(label(name).to_owned()))));
+        for (name, value) in calendar {
             groupby.insert((*name).to_owned(), Value::String(value.clone()));
         }
-        let metadata = metric.metadata.iter().map(|name| (name.clone(), text(name))).collect();
-        Ok(Some(DataPoint::new(self.unit.clone(), qty, groupby, metadata)))
+        groupby
+    }
+
+    fn metadata<'l>(&self, label: impl Fn(&str) -> &'l str) -> Labels {
+        let names = self.metric.metadata.iter();
+        names.map(|name| (name.clone(), Value::String(label(name).to_owned()))).collect()
     }
 }
 
@@ -274,20 +280,34 @@ impl<T: PrometheusCollectorBase> Collector for T {
     ) -> Result<Vec<Vec<DataPoint>>, CollectError> {
         let scope_key = &self.settings().scope_key;
         let labels = labels_of(metric, scope_key);
-        let formats: Vec<_> =
-            usage.periods.iter().map(|p| Format::new(metric, scope_key, scope_id, p)).collect();
-        let mut points: Vec<Vec<DataPoint>> = formats.iter().map(|_| Vec::new()).collect();
+        let format = Format::new(metric, scope_key, scope_id);
+        let periods: Vec<Period> = usage.periods.iter().collect();
+        let calendars: Vec<Calendar> =
+            periods.iter().map(|period| calendar_labels(local(period.begin))).collect();
+        let mut points: Vec<Vec<DataPoint>> = periods.iter().map(|_| Vec::new()).collect();
         for series in usage.of(scope_id) {
             let label = |name: &str| {
                 let at = labels.iter().position(|label| *label == name);
                 at.and_then(|at| series.labels.get(at)).map_or("", |value| &**value)
             };
+            // One copy for the points of a day.
+            let mut day: Option<(&Calendar, Arc<Labels>)> = None;
+            let metadata = Arc::new(format.metadata(label));
             for (number, value) in &series.values {
                 let number = *number as usize;
-                if let (Some(format), Some(points)) = (formats.get(number), points.get_mut(number))
-                {
-                    points.extend(format.point(value, label)?);
-                }
+                let (Some(period), Some(points)) = (periods.get(number), points.get_mut(number))
+                else {
+                    continue;
+                };
+                let Some(qty) = format.quantity(value, *period, label)? else { continue };
+                let calendar = &calendars[number];
+                let groupby = match &day {
+                    Some((of, groupby)) if *of == calendar => groupby.clone(),
+                    _ => Arc::new(format.groupby(calendar, label)),
+                };
+                day = Some((calendar, groupby.clone()));
+                let metadata = metadata.clone();
+                points.push(DataPoint::new(format.unit.clone(), qty, groupby, metadata));
             }
         }
         Ok(points)

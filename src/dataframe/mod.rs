@@ -23,15 +23,22 @@ pub struct DataPoint {
     pub qty: Decimal,
     /// What it costs, in the operator's currency; 0 before rating.
     pub price: Decimal,
-    /// Labels that make the point what it is, the scope among them.
-    pub groupby: Labels,
+    /// Labels that make the point what it is, the scope among them. The points of a
+    /// series share them, and what is made of them.
+    pub groupby: Arc<Labels>,
     /// Further labels.
-    pub metadata: Labels,
+    pub metadata: Arc<Labels>,
 }
 
 impl DataPoint {
     /// A point without a price.
-    pub fn new(unit: Arc<str>, qty: Decimal, groupby: Labels, metadata: Labels) -> Self {
+    pub fn new(
+        unit: Arc<str>,
+        qty: Decimal,
+        groupby: impl Into<Arc<Labels>>,
+        metadata: impl Into<Arc<Labels>>,
+    ) -> Self {
+        let (groupby, metadata) = (groupby.into(), metadata.into());
         Self { unit, qty, price: Decimal::zero(), groupby, metadata }
     }
 
@@ -46,8 +53,8 @@ impl DataPoint {
         json!({
             "vol": {"unit": &*self.unit, "qty": self.qty.to_f64()},
             "rating": {"price": self.price.to_f64()},
-            "groupby": self.groupby,
-            "metadata": self.metadata,
+            "groupby": *self.groupby,
+            "metadata": *self.metadata,
         })
     }
 }

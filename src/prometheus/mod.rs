@@ -139,9 +139,9 @@ impl PrometheusError {
     /// Whether nobody answers, whatever the question.
     pub fn is_outage(&self) -> bool {
         match self {
-            Self::Transport { .. } | Self::Status { .. } | Self::Refused { .. } => true,
-            Self::Keystone(_) => true,
-            Self::Query { .. } | Self::Partial { .. } => self.is_retryable(),
+            Self::Transport { .. } | Self::Refused { .. } | Self::Keystone(_) => true,
+            // An endpoint that is not there says nothing about the others.
+            Self::Status { .. } | Self::Query { .. } | Self::Partial { .. } => self.is_retryable(),
             Self::Format { .. } | Self::TooLarge { .. } => false,
         }
     }

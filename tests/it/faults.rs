@@ -35,12 +35,19 @@ const NOW: &str = "2026-11-01T03:00:00Z";
 #[derive(Deserialize)]
 struct Asked {
     query: String,
+    time: Option<String>,
+    start: Option<String>,
+    end: Option<String>,
+    step: Option<usize>,
 }
 
-/// A server that answers queries as `answer` says.
+/// A Prometheus that has no range queries, so that each scope and period is asked for.
 async fn fake(answer: impl Fn(&str) -> Response + Clone + Send + Sync + 'static) -> String {
     let route = get(async move |Query(asked): Query<Asked>| answer(&asked.query));
-    let router = Router::new().route("/api/v1/query", route);
+    serve(Router::new().route("/api/v1/query", route)).await
+}
+
+async fn serve(router: Router) -> String {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address: SocketAddr = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });
@@ -62,22 +69,38 @@ fn vector(series: &[(&str, &str)]) -> Response {
 }
 
 /// A Prometheus that knows some scopes, each of which uses one of each of some
-/// things in every period.
+/// things in every period, and is asked for many of both at once.
 pub async fn busy_cloud(scopes: usize, things: usize) -> String {
-    fake(move |query| {
-        let of_scope = query.split("project_id=\"").nth(1).and_then(|rest| rest.split('"').next());
-        let series = |scope: &str, id: usize| {
-            format!(r#"{{"metric":{{"project_id":"{scope}","id":"{id}"}},"value":[0,"1"]}}"#)
+    let answer = move |asked: &Asked| {
+        let of_scopes = asked
+            .query
+            .split_once("project_id=")
+            .map(|(_, list)| list.trim_start_matches('~').split('"').nth(1).unwrap().to_owned());
+        let at = |time: &str| DateTime::parse_from_rfc3339(time).unwrap().timestamp();
+        let values = match (&asked.start, &asked.end, asked.step) {
+            (Some(start), Some(end), Some(step)) => {
+                let times = (at(start)..=at(end)).step_by(step);
+                let values: Vec<_> = times.map(|time| format!(r#"[{time},"1"]"#)).collect();
+                format!(r#""values":[{}]"#, values.join(","))
+            }
+            _ => format!(r#""value":[{},"1"]"#, asked.time.as_deref().map_or(0, at)),
         };
-        let series: Vec<String> = match of_scope {
-            Some(scope) => (0..things).map(|id| series(scope, id)).collect(),
+        let series = |scope: &str, id: usize| {
+            format!(r#"{{"metric":{{"project_id":"{scope}","id":"{id}"}},{values}}}"#)
+        };
+        let series: Vec<String> = match &of_scopes {
+            Some(list) => {
+                list.split('|').flat_map(|scope| (0..things).map(|id| series(scope, id))).collect()
+            }
             None => (0..scopes).map(|scope| series(&format!("s{scope}"), 0)).collect(),
         };
+        let kind = if asked.start.is_some() { "matrix" } else { "vector" };
         let series = series.join(",");
-        format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{series}]}}}}"#)
+        format!(r#"{{"status":"success","data":{{"resultType":"{kind}","result":[{series}]}}}}"#)
             .into_response()
-    })
-    .await
+    };
+    let route = || get(async move |Query(asked): Query<Asked>| answer(&asked));
+    serve(Router::new().route("/api/v1/query", route()).route("/api/v1/query_range", route())).await
 }
 
 /// Scopes a and b; what the scopes used is `usage`'s to say.

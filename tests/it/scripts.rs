@@ -72,8 +72,8 @@ fn frame_at(begin: i64, usage: &Value) -> DataFrame {
             unit: text(&point[0]).into(),
             qty: text(&point[1]).parse().unwrap(),
             price: text(&point[2]).parse().unwrap(),
-            groupby: point[3].as_object().unwrap().clone(),
-            metadata: point[4].as_object().unwrap().clone(),
+            groupby: point[3].as_object().unwrap().clone().into(),
+            metadata: point[4].as_object().unwrap().clone().into(),
         };
         frame.add(frame_type, points.as_array().unwrap().iter().map(point));
     }

@@ -104,8 +104,8 @@ fn point(scope: &str, id: &str, qty: &str, price: &str) -> DataPoint {
         unit: "GiB".into(),
         qty: decimal(qty),
         price: decimal(price),
-        groupby: labels(json!({"project_id": scope, "id": id})),
-        metadata: labels(json!({"flavor": "m1"})),
+        groupby: labels(json!({"project_id": scope, "id": id})).into(),
+        metadata: labels(json!({"flavor": "m1"})).into(),
     }
 }
 
@@ -132,8 +132,9 @@ async fn sums(storage: &dyn Storage, selection: &Selection) -> (Decimal, Decimal
 async fn keeps_what_it_is_given() {
     for Backend { name, storage, .. } in backends().await {
         let mut one = point("p1", "vm-1", "0.30000000000000004", "1E-28");
-        one.groupby.insert("quote\"\\\n".into(), json!("'; DROP TABLE x; -- \u{0}é😀"));
-        one.metadata.insert("number".into(), json!(5));
+        Arc::make_mut(&mut one.groupby)
+            .insert("quote\"\\\n".into(), json!("'; DROP TABLE x; -- \u{0}é😀"));
+        Arc::make_mut(&mut one.metadata).insert("number".into(), json!(5));
         let given =
             frame(hour(0), [("disk", one.clone()), ("cpu", point("p1", "vm-2", "-0", "12.50"))]);
         storage.put("p1", &given).await.unwrap();
@@ -155,7 +156,7 @@ async fn scopes_that_differ_in_case_or_blanks_are_apart() {
     for Backend { name, storage, .. } in backends().await {
         for (at, scope) in names.iter().enumerate() {
             let mut one = point(scope, "a", &format!("{}", 1 << at), "1");
-            one.groupby.insert("flavor".into(), json!(scope));
+            Arc::make_mut(&mut one.groupby).insert("flavor".into(), json!(scope));
             // Types are told apart in the same way.
             let mut given = DataFrame::new(hour(0));
             given.add("cpu", [one.clone()]);
@@ -312,10 +313,10 @@ fn month() -> Month {
                     let text = |value: i128| format!("{value}E-6");
                     let mut point = point(scope, &format!("id-{at}"), &text(qty), &text(price));
                     if at % 2 == 1 {
-                        point.metadata.insert("flavor".into(), json!("m2"));
+                        Arc::make_mut(&mut point.metadata).insert("flavor".into(), json!("m2"));
                     }
                     if at == 4 {
-                        point.metadata.remove("flavor");
+                        Arc::make_mut(&mut point.metadata).remove("flavor");
                     }
                     (point, qty, price)
                 });
@@ -490,8 +491,8 @@ async fn a_scope_is_told_by_its_key() {
     ));
     projects.put("x", &frame(hour(0), [("cpu", point("x", "a", "1", "1"))])).await.unwrap();
     let mut other = point("x", "b", "2", "2");
-    other.groupby.insert("namespace".into(), json!("x"));
-    other.groupby.remove("project_id");
+    Arc::make_mut(&mut other.groupby).insert("namespace".into(), json!("x"));
+    Arc::make_mut(&mut other.groupby).remove("project_id");
     spaces.put("x", &frame(hour(0), [("cpu", other)])).await.unwrap();
     // Neither takes the place of the other.
     assert_eq!(sums(&*spaces, &everything()).await, (decimal("3"), decimal("3"), 2));
@@ -514,10 +515,10 @@ async fn calendar_labels_come_back_as_they_were() {
         for (label, value) in
             ratekitty::time::calendar_labels(ratekitty::time::local(hour(30).begin))
         {
-            collected.groupby.insert(label.into(), json!(value));
+            Arc::make_mut(&mut collected.groupby).insert(label.into(), json!(value));
         }
         let mut odd = point("p1", "b", "2", "1");
-        odd.groupby.insert("month".into(), json!("13"));
+        Arc::make_mut(&mut odd.groupby).insert("month".into(), json!("13"));
         let plain = point("p1", "c", "4", "1");
         let points = [("cpu", collected.clone()), ("cpu", odd.clone()), ("cpu", plain.clone())];
         storage.put("p1", &frame(hour(30), points)).await.unwrap();

@@ -140,7 +140,7 @@ impl Shape for Frames {
 /// A point as a rated resource: labels together, those of groupby before others.
 fn show(service: &str, point: &DataPoint) -> String {
     let mut desc = Map::new();
-    for (name, value) in point.metadata.iter().chain(&point.groupby) {
+    for (name, value) in point.metadata.iter().chain(point.groupby.iter()) {
         // Version 1 knows no lists; the reference then shows nothing at all.
         let value = match value {
             Value::Array(_) | Value::Object(_) => json!(python_str(value)),

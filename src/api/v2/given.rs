@@ -79,8 +79,8 @@ fn point(given: &Value) -> Option<DataPoint> {
         unit: if unit.is_empty() { NO_UNIT } else { unit }.into(),
         qty: finite(&vol["qty"])?,
         price: price.map_or(Some(Decimal::zero()), finite)?,
-        groupby: labels(&point["groupby"])?,
-        metadata: labels(&point["metadata"])?,
+        groupby: labels(&point["groupby"])?.into(),
+        metadata: labels(&point["metadata"])?.into(),
     })
 }
 

@@ -246,7 +246,7 @@ fn read_point(value: Value, before: Option<&DataPoint>) -> Result<DataPoint, Str
                 Some(Value::Object(labels)) => Ok(labels),
                 _ => Err("its labels are no object".to_owned()),
             };
-            let (groupby, metadata) = (labels()?, labels()?);
+            let (groupby, metadata) = (labels()?.into(), labels()?.into());
             Ok(DataPoint { unit, qty, price, groupby, metadata })
         }
     }

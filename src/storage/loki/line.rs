@@ -4,7 +4,12 @@
 //! `description`, `qty`, `price`, `groupby` and `metadata`. Numbers are written
 //! with all their digits. The same point always makes the same bytes.
 
-use std::fmt::Write;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    io::Write,
+    marker::PhantomData,
+    sync::Arc,
+};
 
 use chrono::DateTime;
 use serde::Deserialize;
@@ -21,27 +26,62 @@ use crate::{
 /// metadata, besides type and unit.
 const METADATA_LABELS: [&str; 2] = ["user", "flavor_name"];
 
-/// The line of a point.
-pub fn write(period: Period, frame_type: &str, point: &DataPoint) -> Result<String, StorageError> {
-    let damaged = |error: serde_json::Error| StorageError::Damaged(error.to_string());
-    let text = |text: &str| serde_json::to_string(text).map_err(damaged);
-    let labels = |labels: &Labels| serde_json::to_string(labels).map_err(damaged);
-    let date = "%Y-%m-%dT%H:%M:%S+00:00";
-    let mut line = String::with_capacity(512);
-    write!(
-        line,
-        r#"{{"start":"{}","end":"{}","type":{},"unit":{},"description":null,"qty":{},"price":{},"groupby":{},"metadata":{}}}"#,
-        period.begin.format(date),
-        period.end.format(date),
-        text(frame_type)?,
-        text(&point.unit)?,
-        point.qty,
-        point.price,
-        labels(&point.groupby)?,
-        labels(&point.metadata)?,
-    )
-    .map_err(|error| StorageError::Damaged(error.to_string()))?;
-    Ok(line)
+/// What points of one series share: the JSON of labels, by where they are, while all of
+/// them are borrowed.
+#[derive(Default)]
+pub struct LabelTexts<'a>(HashMap<usize, Vec<u8>>, PhantomData<&'a Labels>);
+
+impl<'a> LabelTexts<'a> {
+    fn of(&mut self, labels: &'a Arc<Labels>, line: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        if Arc::strong_count(labels) == 1 {
+            return serde_json::to_writer(line, labels);
+        }
+        let text = match self.0.entry(Arc::as_ptr(labels).addr()) {
+            Entry::Occupied(text) => text.into_mut(),
+            Entry::Vacant(place) => place.insert(serde_json::to_vec(labels)?),
+        };
+        line.extend_from_slice(text);
+        Ok(())
+    }
+}
+
+/// Writes lines of points of one period and type, which begin alike.
+pub struct LineWriter {
+    begin: Vec<u8>,
+}
+
+impl LineWriter {
+    /// For points of a period and type.
+    pub fn new(period: Period, frame_type: &str) -> Self {
+        let date = "%Y-%m-%dT%H:%M:%S+00:00";
+        let (begin, end) = (period.begin.format(date), period.end.format(date));
+        let frame_type = Value::from(frame_type);
+        let begin = format!(r#"{{"start":"{begin}","end":"{end}","type":{frame_type},"unit":"#);
+        Self { begin: begin.into_bytes() }
+    }
+
+    /// The line of a point.
+    pub fn line<'a>(
+        &self,
+        point: &'a DataPoint,
+        texts: &mut LabelTexts<'a>,
+    ) -> Result<String, StorageError> {
+        let damaged = |error: serde_json::Error| StorageError::Damaged(error.to_string());
+        let mut line = Vec::with_capacity(512);
+        line.extend_from_slice(&self.begin);
+        serde_json::to_writer(&mut line, &*point.unit).map_err(damaged)?;
+        let numbers = write!(
+            line,
+            r#","description":null,"qty":{},"price":{},"groupby":"#,
+            point.qty, point.price
+        );
+        numbers.map_err(|error| StorageError::Damaged(error.to_string()))?;
+        texts.of(&point.groupby, &mut line).map_err(damaged)?;
+        line.extend_from_slice(br#","metadata":"#);
+        texts.of(&point.metadata, &mut line).map_err(damaged)?;
+        line.push(b'}');
+        String::from_utf8(line).map_err(|error| StorageError::Damaged(error.to_string()))
+    }
 }
 
 /// Structured metadata of a point, as the reference gives it.
@@ -68,7 +108,7 @@ pub fn structured_metadata(frame_type: &str, point: &DataPoint) -> Vec<(&'static
 /// texts, none in both groups, the calendar among them. Other points are read
 /// line by line.
 pub fn is_even(point: &DataPoint) -> bool {
-    let labels = point.groupby.iter().chain(&point.metadata);
+    let labels = point.groupby.iter().chain(point.metadata.iter());
     let texts = labels
         .clone()
         .all(|(_, value)| value.as_str().is_some_and(|text| !text.contains('\u{fffd}')));
@@ -110,8 +150,8 @@ pub fn read(line: &str) -> Option<(Period, String, DataPoint)> {
         unit: line.unit.filter(|unit| !unit.is_empty()).map_or("undefined".into(), Into::into),
         qty: number(line.qty)?,
         price: number(line.price)?,
-        groupby: line.groupby,
-        metadata: line.metadata,
+        groupby: line.groupby.into(),
+        metadata: line.metadata.into(),
     };
     Some((period, line.frame_type, point))
 }
@@ -146,15 +186,17 @@ mod tests {
             unit: "GiB".into(),
             qty: "0.30000000000000004".parse().unwrap(),
             price: "1E-28".parse().unwrap(),
-            groupby: labels(json!({"project_id": "p\"1", "user": "", "flavor_name": 5})),
-            metadata: labels(json!({"flavor.name": "m1\n😀", "list": [1, null]})),
+            groupby: labels(json!({"project_id": "p\"1", "user": "", "flavor_name": 5})).into(),
+            metadata: labels(json!({"flavor.name": "m1\n😀", "list": [1, null]})).into(),
         }
     }
 
     #[test]
     fn reads_back_what_it_writes() {
         let period = Period::starting(seconds(1_793_491_200), 3_600);
-        let line = write(period, "storage.objects", &point()).unwrap();
+        let line = LineWriter::new(period, "storage.objects")
+            .line(&point(), &mut LabelTexts::default())
+            .unwrap();
         assert_eq!(
             line,
             r#"{"start":"2026-11-01T00:00:00+00:00","end":"2026-11-01T01:00:00+00:00","type":"storage.objects","unit":"GiB","description":null,"qty":0.30000000000000004,"price":1E-28,"groupby":{"project_id":"p\"1","user":"","flavor_name":5},"metadata":{"flavor.name":"m1\n😀","list":[1,null]}}"#

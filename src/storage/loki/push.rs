@@ -2,7 +2,7 @@
 //!
 //! <https://grafana.com/docs/loki/latest/reference/loki-http-api/#ingest-logs>
 
-use std::io::Write;
+use std::io::{BufWriter, IntoInnerError};
 
 use flate2::{Compression, write::GzEncoder};
 use prost::Message;
@@ -10,6 +10,9 @@ use serde::{Serialize, ser::SerializeMap};
 
 use super::logql;
 use crate::config::sections::storage_loki::PushFormat;
+
+/// Bytes that are compressed at once.
+const PIECE: usize = 128 << 10;
 
 /// One log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,10 +50,11 @@ pub fn encode(format: PushFormat, streams: &[StreamEntries<'_>]) -> std::io::Res
     match format {
         PushFormat::Json => {
             // The lines of a period are much alike: the fastest level makes
-            // them small already.
-            let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-            serde_json::to_writer(&mut gzip, &Push { streams: Streams(streams) })?;
-            gzip.flush()?;
+            // them small already. It takes small pieces badly.
+            let gzip = GzEncoder::new(Vec::new(), Compression::fast());
+            let mut pieces = BufWriter::with_capacity(PIECE, gzip);
+            serde_json::to_writer(&mut pieces, &Push { streams: Streams(streams) })?;
+            let gzip = pieces.into_inner().map_err(IntoInnerError::into_error)?;
             let bytes = gzip.finish()?;
             Ok(Body { bytes, content_type: "application/json", encoding: Some("gzip") })
         }

@@ -13,7 +13,9 @@ use sha2::{Digest, Sha256};
 use tracing::warn;
 
 use super::{
-    LokiError, LokiStorage, line, logql,
+    LokiError, LokiStorage,
+    line::{self, LabelTexts, LineWriter},
+    logql,
     push::{Entry, StreamEntries},
     streams::{self, Owner, SECOND, Span, Stream},
 };
@@ -41,16 +43,22 @@ struct Prepared<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    fn new(period: Period, blocks: Vec<Block<'a>>, metadata: bool) -> Result<Self, StorageError> {
+    fn new(
+        period: Period,
+        blocks: Vec<Block<'a>>,
+        metadata: bool,
+        texts: &mut LabelTexts<'a>,
+    ) -> Result<Self, StorageError> {
         let mut entries = Vec::new();
         let mut uneven = false;
         for block in &blocks {
-            for point in &block.points {
+            let lines = LineWriter::new(period, block.frame_type);
+            for point in block.points.iter().copied() {
                 let metadata = match metadata {
                     true => line::structured_metadata(block.frame_type, point),
                     false => Vec::new(),
                 };
-                let line = line::write(period, block.frame_type, point)?;
+                let line = lines.line(point, texts)?;
                 // Loki refuses longer ones, or, if so configured, cuts them, so
                 // that they could not be read back.
                 if line.len() > LONGEST_LINE {
@@ -68,9 +76,10 @@ impl<'a> Prepared<'a> {
     /// The periods of a scope.
     fn of(replacement: &Replacement<'a>, metadata: bool) -> Result<Vec<Self>, StorageError> {
         let Replacement { scope_id, frames, .. } = *replacement;
+        let mut texts = LabelTexts::default();
         let parts = frames
             .iter()
-            .map(|frame| Self::new(frame.period, blocks_of(scope_id, frame), metadata));
+            .map(|frame| Self::new(frame.period, blocks_of(scope_id, frame), metadata, &mut texts));
         parts.collect()
     }
 
@@ -242,8 +251,10 @@ impl LokiStorage {
         }
         let mut writes = Vec::new();
         for ((scope_id, _), periods) in groups {
-            let prepare =
-                |(period, blocks)| Prepared::new(period, blocks, self.structured_metadata);
+            let mut texts = LabelTexts::default();
+            let prepare = |(period, blocks)| {
+                Prepared::new(period, blocks, self.structured_metadata, &mut texts)
+            };
             let parts = periods.into_iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
             writes.push((scope_id, parts));
         }

@@ -197,8 +197,8 @@ impl SqlStorage {
                     unit: series.unit.clone(),
                     qty: decimal(row, "qty")?,
                     price: decimal(row, "price")?,
-                    groupby: series.groupby_at(head.begin()),
-                    metadata: series.metadata.clone(),
+                    groupby: series.groupby_at(head.begin()).into(),
+                    metadata: series.metadata.clone().into(),
                 };
                 Ok((head.period, head.frame_type, point))
             })

@@ -83,7 +83,7 @@ pub(super) type Fingerprint = [u8; 32];
 pub(super) struct SeriesCache(Mutex<HashMap<Fingerprint, i64>>);
 
 impl SeriesCache {
-    fn known(&self, identities: &[Identity]) -> HashMap<Fingerprint, i64> {
+    fn known(&self, identities: &[Arc<Identity>]) -> HashMap<Fingerprint, i64> {
         let ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = identities
             .iter()
@@ -122,7 +122,7 @@ impl Identity {
             point.groupby.get(*name).and_then(Value::as_str) == Some(value.as_str())
         });
         let groupby = if calendar {
-            let mut lasting = point.groupby.clone();
+            let mut lasting = Labels::clone(&point.groupby);
             lasting.retain(|name, _| !CALENDAR.contains(&name.as_str()));
             text(&lasting)?
         } else {
@@ -158,11 +158,14 @@ impl SqlStorage {
     pub(super) async fn series_ids(
         &self,
         transaction: &impl ConnectionTrait,
-        identities: &[Identity],
+        identities: &[Arc<Identity>],
     ) -> Result<HashMap<Fingerprint, i64>, StorageError> {
         let mut ids = self.series.known(identities);
-        let mut missing: Vec<&Identity> =
-            identities.iter().filter(|identity| !ids.contains_key(&identity.fingerprint)).collect();
+        let mut missing: Vec<&Identity> = identities
+            .iter()
+            .map(Arc::as_ref)
+            .filter(|identity| !ids.contains_key(&identity.fingerprint))
+            .collect();
         missing.sort_by_key(|identity| identity.fingerprint);
         missing.dedup_by_key(|identity| identity.fingerprint);
         // In the order of fingerprints, so that two writers of the same series

@@ -1,6 +1,9 @@
 //! Writing: every call is one transaction.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, Value as SqlValue};
@@ -107,12 +110,26 @@ fn blocks<'a>(replacement: &Replacement<'a>) -> Vec<Block<'a>> {
 /// The series of all points, in their order.
 fn identities<'a>(
     blocks: impl Iterator<Item = &'a Block<'a>>,
-) -> Result<Vec<Identity>, StorageError> {
-    let points = blocks.flat_map(|block| {
+) -> Result<Vec<Arc<Identity>>, StorageError> {
+    // Points that share their labels, and are of one day, are of one series. The
+    // addresses stay what they are while the blocks are borrowed.
+    let mut known = HashMap::new();
+    let mut identities = Vec::new();
+    for block in blocks {
         let begin = local(block.period.begin);
-        block.points.iter().map(move |point| Identity::of(point, begin))
-    });
-    points.collect()
+        for point in &block.points {
+            let labels = (Arc::as_ptr(&point.groupby).addr(), Arc::as_ptr(&point.metadata).addr());
+            let key = (labels, point.unit.as_ptr().addr(), begin.date_naive());
+            let identity = match known.entry(key) {
+                Entry::Occupied(known) => Arc::clone(known.get()),
+                Entry::Vacant(place) => {
+                    Arc::clone(place.insert(Identity::of(point, begin)?.into()))
+                }
+            };
+            identities.push(identity);
+        }
+    }
+    Ok(identities)
 }
 
 /// Rows of points on their way into the database, several in one statement.
@@ -133,7 +150,7 @@ impl<'a> Points<'a> {
         &mut self,
         head: i64,
         block: &Block<'_>,
-        identities: &mut impl Iterator<Item = &Identity>,
+        identities: &mut impl Iterator<Item = &Arc<Identity>>,
     ) -> Result<(), StorageError> {
         for (position, (point, identity)) in (0_i64..).zip(block.points.iter().zip(identities)) {
             let series = self.ids.get(&identity.fingerprint).copied();

@@ -186,7 +186,8 @@ async fn refusals_say_what_to_change_and_nothing_counts() {
 async fn a_point_too_long_for_loki_is_refused_before() {
     let (app, loki) = double(Limits::roomy(), "").await;
     let mut long = frame("p1", 20, 2, "1");
-    long.usage[0].1[0].metadata.insert("long".into(), "x".repeat(300_000).into());
+    std::sync::Arc::make_mut(&mut long.usage[0].1[0].metadata)
+        .insert("long".into(), "x".repeat(300_000).into());
     let error = app.storage.put("p1", &long).await.unwrap_err().to_string();
     assert!(error.contains("`cpu` of scope `p1` makes a log line of 300"), "{error}");
     assert_eq!(loki.count("/push"), 0);
@@ -197,7 +198,8 @@ async fn a_partly_refused_push_does_not_count_until_all_is_in() {
     // One line of three is too long: Loki keeps the other two and says 400.
     let (app, loki) = double(Limits { max_line_size: 600, ..Limits::roomy() }, "").await;
     let mut mixed = frame("p1", 20, 3, "1");
-    mixed.usage[0].1[1].metadata.insert("long".into(), "x".repeat(600).into());
+    std::sync::Arc::make_mut(&mut mixed.usage[0].1[1].metadata)
+        .insert("long".into(), "x".repeat(600).into());
     let error = app.storage.put("p1", &mixed).await.unwrap_err().to_string();
     assert!(error.contains("max_line_size"), "{error}");
     assert_eq!(loki.stored(), 2);

@@ -48,7 +48,13 @@ fn point(scope: &str, id: &str, period: Period, price: &str) -> DataPoint {
     }
     assert!(CALENDAR.iter().all(|name| groupby.contains_key(*name)));
     let metadata = labels(json!({"flavor.name": "m1"}));
-    DataPoint { unit: "GiB".into(), qty: decimal("2"), price: decimal(price), groupby, metadata }
+    DataPoint {
+        unit: "GiB".into(),
+        qty: decimal("2"),
+        price: decimal(price),
+        groupby: groupby.into(),
+        metadata: metadata.into(),
+    }
 }
 
 /// A frame of `count` points of a scope, each with the price.

@@ -71,8 +71,8 @@ fn recorded_frame(json: &Value) -> Option<DataFrame> {
                 unit: point["vol"]["unit"].as_str()?.into(),
                 qty: point["vol"]["qty"].as_str()?.parse().ok()?,
                 price: point["rating"]["price"].as_str()?.parse().ok()?,
-                groupby: labels("groupby")?,
-                metadata: labels("metadata")?,
+                groupby: labels("groupby")?.into(),
+                metadata: labels("metadata")?.into(),
             };
             frame.add(frame_type, [point]);
         }

@@ -115,17 +115,31 @@ fn random_frame(random: &mut StdRng, scope: &str, number: i64) -> DataFrame {
             for key in KEYS {
                 let value = HOSTILE.choose(random).unwrap();
                 match random.random_range(0..8) {
-                    0 => drop(point.groupby.insert(key.into(), json!(value))),
-                    1 => drop(point.metadata.insert(key.into(), json!(value))),
+                    0 => drop(
+                        std::sync::Arc::make_mut(&mut point.groupby)
+                            .insert(key.into(), json!(value)),
+                    ),
+                    1 => drop(
+                        std::sync::Arc::make_mut(&mut point.metadata)
+                            .insert(key.into(), json!(value)),
+                    ),
                     _ => {}
                 }
             }
             // A few that no collector makes.
             match random.random_range(0..40) {
-                0 => drop(point.groupby.insert("number".into(), json!(5))),
-                1 => drop(point.groupby.remove("month")),
-                2 => drop(point.metadata.insert("id".into(), json!("other"))),
-                3 => drop(point.metadata.insert("list".into(), json!([1, null]))),
+                0 => drop(
+                    std::sync::Arc::make_mut(&mut point.groupby).insert("number".into(), json!(5)),
+                ),
+                1 => drop(std::sync::Arc::make_mut(&mut point.groupby).remove("month")),
+                2 => drop(
+                    std::sync::Arc::make_mut(&mut point.metadata)
+                        .insert("id".into(), json!("other")),
+                ),
+                3 => drop(
+                    std::sync::Arc::make_mut(&mut point.metadata)
+                        .insert("list".into(), json!([1, null])),
+                ),
                 _ => {}
             }
             frame.add(frame_type, [point]);
@@ -258,7 +272,7 @@ async fn filters_cannot_change_the_query() {
     for _ in 0..60 {
         let value = text(&mut random);
         let mut point = point("p1", &value, hour(0), "1");
-        point.metadata.insert("note".into(), json!(value));
+        std::sync::Arc::make_mut(&mut point.metadata).insert("note".into(), json!(value));
         frame.add("cpu", [point]);
         *expected.entry(value).or_default() += 1;
     }

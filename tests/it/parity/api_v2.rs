@@ -50,8 +50,8 @@ async fn seeded(now: &str) -> TestApp {
                         .get("rating")
                         .map(|rating| serde_json::from_value(rating["price"].clone()).unwrap())
                         .unwrap_or_default(),
-                    groupby: point["groupby"].as_object().unwrap().clone(),
-                    metadata: point["metadata"].as_object().unwrap().clone(),
+                    groupby: point["groupby"].as_object().unwrap().clone().into(),
+                    metadata: point["metadata"].as_object().unwrap().clone().into(),
                 });
                 frame.add(frame_type, points);
             }
