@@ -44,8 +44,8 @@ torture: ## Kill processors at random for minutes, and compare what they rated
 bench: export PATH := $(PATH):$(PEERS)/prometheus/usr/bin
 bench: ## Measure collecting, rating and storing
 	@scripts/get-peer prometheus > /dev/null
-	cargo bench --bench pipeline
-	cargo bench --bench loki
+	cargo bench --profile release --locked --bench pipeline
+	cargo bench --profile release --locked --bench loki
 
 # Without the reference, and as work grows, no MariaDB is needed.
 bench-catchup: ALONE := $(filter 0,$(BENCH_REFERENCE))$(filter 1,$(BENCH_GROWTH))

@@ -163,6 +163,29 @@ async fn what_was_rated_in_longer_periods_is_rated_again_in_these() {
     }
 }
 
+/// Neither length is a multiple of the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_hour_follows_ninety_minutes_without_a_gap() {
+    let cloud = Cloud::start(1, 2).await;
+    for (name, app, _loki) in apps(&cloud, "period = 5400\n").await {
+        assert_tiles(&rated(&*app.storage).await, 0.0, 10.5, name);
+        let hourly = with_length(app, 3_600).await;
+        hourly.clock.set(at(15.0));
+        set_price(&hourly.database, 3).await;
+        assert_eq!(hourly.rate().await.failed, 0, "{name}");
+        let found = rated(&*hourly.storage).await;
+        assert_tiles(&found, 0.0, 14.5, name);
+        assert_eq!(found.iter().filter(|(_, price)| *price == 3).count(), 4, "{name}");
+        // Into the period from 03:00 to 04:30, which goes as a whole.
+        go_back(&hourly, at(3.5)).await;
+        assert_tiles(&rated(&*hourly.storage).await, 0.0, 3.0, name);
+        assert_eq!(hourly.rate().await.failed, 0, "{name}");
+        let found = rated(&*hourly.storage).await;
+        assert_tiles(&found, 0.0, 14.0, name);
+        assert_eq!(found.iter().filter(|(_, price)| *price == 3).count(), 11, "{name}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_period_that_cuts_another_one_is_refused() {
     let cloud = Cloud::start(1, 2).await;
