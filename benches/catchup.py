@@ -669,7 +669,7 @@ def growth(folder):
             text.append(f"| {' | '.join(cells)} |")
         (*_, (projects, servers, hours)) = sizes
         fixed = {
-            "scopes": f"scopes (1 server, {hours} hours)",
+            "scopes": f"scopes (1 server each, {hours} hours)",
             "points": f"points ({projects} scopes, {hours} hours)",
             "periods": f"periods ({projects} scopes, {servers} servers each)",
         }

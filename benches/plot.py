@@ -4,7 +4,9 @@ import html
 import math
 
 WIDTH, HEIGHT = 320, 300
-LEFT, TOP, RIGHT, BOTTOM = 64, 64, 24, 56
+LEFT, TOP, RIGHT, BOTTOM = 64, 72, 24, 56
+# Room beside the first and the last point for what is written over them.
+PAD = 18
 INK, GREY, LIGHT = "#1b6ca8", "#767676", "#e4e4e4"
 
 
@@ -17,8 +19,8 @@ def decades(values):
 def number(value):
     """As short as it can be told with two digits."""
     digits = max(0, 1 - math.floor(math.log10(value)))
-    text = f"{value:,.{digits}f}"
-    return text.rstrip("0").rstrip(".") if digits else text
+    short = f"{value:,.{digits}f}"
+    return short.rstrip("0").rstrip(".") if digits else short
 
 
 def text(x, y, what, size=12, anchor="middle", fill="#222", more=""):
@@ -29,21 +31,22 @@ def text(x, y, what, size=12, anchor="middle", fill="#222", more=""):
 
 def panel(left, name, points, rows):
     """One plot: its name is that of its x axis; `rows` are the decades of y."""
-    columns = decades([x for x, _ in points])
+    # From the first point to the last, so that there is room for the numbers below.
+    low, high = math.log10(points[0][0]), math.log10(points[-1][0])
     width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
     def place(x, y):
-        across = (math.log10(x) - columns[0]) / (columns[-1] - columns[0])
+        across = (math.log10(x) - low) / (high - low)
         up = (math.log10(y) - rows[0]) / (rows[-1] - rows[0])
-        return left + LEFT + across * width, TOP + (1 - up) * height
+        return left + LEFT + PAD + across * (width - 2 * PAD), TOP + (1 - up) * height
 
     parts = []
-    for column in columns:
+    for column in range(math.ceil(low), math.floor(high) + 1):
         x, bottom = place(10**column, 10.0 ** rows[0])
         parts.append(f'<path d="M{x:.1f} {TOP}V{bottom:.1f}" stroke="{LIGHT}"/>')
         parts.append(text(x, bottom + 18, number(10.0**column), 11))
     for row in rows:
-        x, y = place(10 ** columns[0], 10.0**row)
+        x, y = left + LEFT, place(points[0][0], 10.0**row)[1]
         parts.append(f'<path d="M{x:.1f} {y:.1f}h{width}" stroke="{LIGHT}"/>')
         parts.append(text(x - 8, y + 4, number(10.0**row), 11, "end"))
     parts.append(text(left + LEFT + width / 2, HEIGHT - 14, name))
@@ -71,7 +74,8 @@ def plot(title, y_name, panels):
         f'height="{HEIGHT}" font-family="sans-serif" role="img">',
         f"<title>{html.escape(title)}</title>",
         f'<rect width="{width}" height="{HEIGHT}" fill="#fff"/>',
-        text(width / 2, 28, title, 15),
+        text(width / 2, 26, title, 15),
+        text(width / 2, 46, "dashed: in proportion", 11, fill=GREY),
     ]
     middle = TOP + (HEIGHT - TOP - BOTTOM) / 2
     parts.append(text(16, middle, y_name, more=f'transform="rotate(-90 16 {middle:.1f})"'))
