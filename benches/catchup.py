@@ -100,6 +100,10 @@ QUERIES = [
 FLAVORS = {"m1.tiny": "0.05", "m1.small": "0.1", "m1.medium": "0.2", "c2.large": "0.65"}
 VOLUME, TRAFFIC = "0.0005", "0.002"
 START = "start: 2000-01-01T00:00:00"
+MAPPINGS = "\n".join(
+    f"            - {{value: {flavor}, type: flat, cost: '{cost}', {START}}}"
+    for flavor, cost in FLAVORS.items()
+)
 PRICES = f"""
 modules: {{hashmap: {{enabled: true}}}}
 hashmap:
@@ -108,7 +112,7 @@ hashmap:
       fields:
         - name: flavor_name
           mappings:
-{chr(10).join(f"            - {{value: {flavor}, type: flat, cost: '{cost}', {START}}}" for flavor, cost in FLAVORS.items())}
+{MAPPINGS}
     - name: volume.size
       mappings: [{{type: flat, cost: '{VOLUME}', {START}}}]
     - name: network.outgoing.bytes
