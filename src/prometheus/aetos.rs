@@ -185,15 +185,9 @@ impl PrometheusClientBase for AetosClient {
     ) -> Result<u16, PrometheusError> {
         debug!("Asking Aetos for {endpoint}: {params:?}");
         let (response, shown) = self.send(endpoint, params).await?;
-        let status = response.status().as_u16();
-        if status >= 400 {
-            let answer = self.whole(response, &shown, params).await?;
-            sink.take(&answer.body)?;
-        } else {
-            let transport = |error| transport(&shown, error);
-            read_into(response, sink, (params, self.max_response_bytes), transport).await?;
-        }
-        Ok(status)
+        let transport = |error| transport(&shown, error);
+        let whole = |response| self.whole(response, &shown, params);
+        read_into(response, sink, (params, self.max_response_bytes), transport, whole).await
     }
 
     fn retry_budget(&self) -> Duration {

@@ -138,15 +138,9 @@ impl PrometheusClientBase for PrometheusClient {
     ) -> Result<u16, PrometheusError> {
         debug!("Asking Prometheus for {endpoint}: {params:?}");
         let response = self.send(endpoint, params).await?;
-        let status = response.status().as_u16();
-        if status >= 400 {
-            let answer = self.whole(response, params).await?;
-            sink.take(&answer.body)?;
-        } else {
-            let transport = |error| self.transport(error);
-            read_into(response, sink, (params, self.max_response_bytes), transport).await?;
-        }
-        Ok(status)
+        let transport = |error| self.transport(error);
+        let whole = |response| self.whole(response, params);
+        read_into(response, sink, (params, self.max_response_bytes), transport, whole).await
     }
 
     fn retry_budget(&self) -> Duration {

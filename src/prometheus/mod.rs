@@ -133,9 +133,7 @@ impl PrometheusError {
             | Self::Partial { .. } => false,
         }
     }
-}
 
-impl PrometheusError {
     /// Whether nobody answers, whatever the question.
     pub fn is_outage(&self) -> bool {
         match self {
@@ -381,13 +379,21 @@ fn misread(url: &str, body: &[u8], reason: String) -> PrometheusError {
     PrometheusError::Format { url: url.to_owned(), reason, body: http::excerpt(body) }
 }
 
-/// Hands a body on as it arrives, up to a limit: its series are kept.
-async fn read_into(
+/// Hands a body on as it arrives, up to a limit: its series are kept. What has an
+/// error status is read by `whole`, which knows what it means. Gives the status.
+async fn read_into<F: Future<Output = Result<Answer, PrometheusError>> + Send>(
     mut response: reqwest::Response,
     sink: &mut dyn BodySink,
     (params, limit): (&[(&str, String)], usize),
     transport: impl Fn(reqwest::Error) -> PrometheusError,
-) -> Result<(), PrometheusError> {
+    whole: impl FnOnce(reqwest::Response) -> F,
+) -> Result<u16, PrometheusError> {
+    let status = response.status().as_u16();
+    if status >= 400 {
+        let answer = whole(response).await?;
+        sink.take(&answer.body)?;
+        return Ok(status);
+    }
     let mut length = 0;
     while let Some(part) = response.chunk().await.map_err(&transport)? {
         length += part.len();
@@ -396,7 +402,7 @@ async fn read_into(
         }
         sink.take(&part)?;
     }
-    Ok(())
+    Ok(status)
 }
 
 fn too_large(params: &[(&str, String)], limit: usize) -> PrometheusError {

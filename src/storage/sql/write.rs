@@ -30,8 +30,21 @@ impl SqlStorage {
         &self,
         replacements: &[Replacement<'_>],
     ) -> Result<(), StorageError> {
-        let blocks: Vec<Vec<Block<'_>>> = replacements.iter().map(blocks).collect();
-        let identities = identities(blocks.iter().flatten())?;
+        self.write(replacements, replacements.iter().map(Group::of).collect()).await
+    }
+
+    pub(super) async fn write_beside(&self, frames: &[DataFrame]) -> Result<(), StorageError> {
+        let scopes = scopes_of(frames, &self.scope_key);
+        let blocks = sorted_blocks(frames, &scopes);
+        self.write(&[], vec![Group { appended: true, writer: String::new(), blocks }]).await
+    }
+
+    async fn write(
+        &self,
+        replacements: &[Replacement<'_>],
+        groups: Vec<Group<'_>>,
+    ) -> Result<(), StorageError> {
+        let identities = identities(groups.iter().flat_map(|group| &group.blocks))?;
         let transaction = self.database.begin().await?;
         for replacement in replacements {
             replacement.step.take(&transaction).await?;
@@ -44,32 +57,12 @@ impl SqlStorage {
         let ids = self.series_ids(&transaction, &identities).await?;
         let mut points = Points::new(&transaction, &ids);
         let mut identities = identities.iter();
-        for (replacement, blocks) in replacements.iter().zip(&blocks) {
-            let writer = replacement.step.writer();
-            let place = self.place(false, &writer);
+        for Group { appended, writer, blocks } in &groups {
+            let place = self.place(*appended, writer);
             for block in blocks {
                 let head = place.write_head(&transaction, block).await?;
                 points.add(head, block, &mut identities).await?;
             }
-        }
-        points.finish().await?;
-        transaction.commit().await.to("commit data points")?;
-        self.series.learn(ids);
-        Ok(())
-    }
-
-    pub(super) async fn write_beside(&self, frames: &[DataFrame]) -> Result<(), StorageError> {
-        let scopes = scopes_of(frames, &self.scope_key);
-        let blocks = sorted_blocks(frames, &scopes);
-        let identities = identities(blocks.iter())?;
-        let transaction = self.database.begin().await?;
-        let ids = self.series_ids(&transaction, &identities).await?;
-        let place = self.place(true, "");
-        let mut points = Points::new(&transaction, &ids);
-        let mut identities = identities.iter();
-        for block in &blocks {
-            let head = place.write_head(&transaction, block).await?;
-            points.add(head, block, &mut identities).await?;
         }
         points.finish().await?;
         transaction.commit().await.to("commit data points")?;
@@ -101,10 +94,20 @@ impl SqlStorage {
     }
 }
 
-/// The blocks of all periods of a scope.
-fn blocks<'a>(replacement: &Replacement<'a>) -> Vec<Block<'a>> {
-    let Replacement { scope_id, frames, .. } = *replacement;
-    frames.iter().flat_map(|frame| blocks_of(scope_id, frame)).collect()
+/// Blocks of one writer.
+struct Group<'a> {
+    appended: bool,
+    writer: String,
+    blocks: Vec<Block<'a>>,
+}
+
+impl<'a> Group<'a> {
+    /// Those of all periods of a scope.
+    fn of(replacement: &Replacement<'a>) -> Self {
+        let Replacement { scope_id, frames, step } = *replacement;
+        let blocks = frames.iter().flat_map(|frame| blocks_of(scope_id, frame)).collect();
+        Self { appended: false, writer: step.writer(), blocks }
+    }
 }
 
 /// The series of all points, in their order.
