@@ -32,6 +32,7 @@ pub mod rating;
 pub mod shutdown;
 pub mod state;
 pub mod storage;
+pub mod supervisor;
 pub mod telemetry;
 pub mod text;
 pub mod time;

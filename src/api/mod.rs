@@ -52,7 +52,7 @@ use crate::{
 
 pub use access::{Access, AccessError, CredentialsError};
 pub use healthcheck::Ends;
-pub use serve::{Limits, serve};
+pub use serve::{Limits, listen, pulse, serve};
 
 /// Header that names a request, in answers and in the log.
 const REQUEST_ID: &str = "x-openstack-request-id";

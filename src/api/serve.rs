@@ -28,13 +28,14 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::{Sleep, sleep},
+    time::{MissedTickBehavior, Sleep, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 use tracing::{debug, info, warn};
 
 use super::{AppState, Ends, StartError, normalize_path, router};
+use crate::supervisor::Pulse;
 
 /// Largest head of a request, in bytes; more is refused with 431. Tokens and long
 /// lists of filters have room in it.
@@ -45,6 +46,10 @@ const MOST_HEADERS: usize = 100;
 
 /// Pause after the system had no connection to give: too many open files, say.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Time between two signs of life, and the longest until one is missed.
+const BEAT: Duration = Duration::from_secs(5);
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
 /// What clients are held to.
 #[derive(Debug, Clone, Copy)]
@@ -57,17 +62,11 @@ pub struct Limits {
     pub grace: Duration,
 }
 
-/// Serves until told to stop; running requests are then finished within the grace.
+/// Listens: from then on the system keeps connections for [`serve`].
 ///
 /// # Errors
 /// An address that cannot be used.
-pub async fn serve(
-    host: &str,
-    port: u16,
-    state: AppState,
-    stop: CancellationToken,
-    limits: Limits,
-) -> Result<(), StartError> {
+pub async fn listen(host: &str, port: u16) -> Result<TcpListener, StartError> {
     let address =
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let listener = TcpListener::bind(&address)
@@ -75,9 +74,24 @@ pub async fn serve(
         .map_err(|source| StartError::Listen { address: address.clone(), source })?;
     let local = listener.local_addr().map_or(address, |local| local.to_string());
     info!("The API listens on http://{local}");
+    Ok(listener)
+}
+
+/// By which [`serve`] shows that it goes on.
+pub fn pulse() -> Pulse {
+    Pulse::new("The API", LONGEST_SILENCE)
+}
+
+/// Serves until told to stop; running requests are then finished within the grace.
+pub async fn serve(
+    listener: TcpListener,
+    state: AppState,
+    stop: CancellationToken,
+    limits: Limits,
+    pulse: Pulse,
+) {
     let service = router(state, limits.patience);
-    accept(listener, service, &stop, limits).await;
-    Ok(())
+    accept(listener, service, &stop, limits, &pulse).await;
 }
 
 /// A connection that ends if its client accepts nothing for too long.
@@ -155,8 +169,13 @@ impl AsyncWrite for Patient {
     }
 }
 
-async fn accept<S>(listener: TcpListener, service: S, stop: &CancellationToken, limits: Limits)
-where
+async fn accept<S>(
+    listener: TcpListener,
+    service: S,
+    stop: &CancellationToken,
+    limits: Limits,
+    pulse: &Pulse,
+) where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
         + Clone
         + Send
@@ -172,12 +191,20 @@ where
         .header_read_timeout(limits.patience)
         .max_buf_size(LARGEST_HEAD)
         .max_headers(MOST_HEADERS);
+    let mut beats = interval(BEAT);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let accepted = tokio::select! {
             accepted = async {
                 let place = places.clone().acquire_owned().await;
                 (place, listener.accept().await)
             } => accepted,
+            _ = beats.tick() => {
+                // A task, as those that answer are: what it shows is that they run.
+                let pulse = pulse.clone();
+                tokio::spawn(async move { pulse.beat() });
+                continue;
+            }
             () = stop.cancelled() => break,
         };
         let (place, stream, peer) = match accepted {

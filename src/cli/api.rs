@@ -6,7 +6,7 @@ use clap::Args;
 use tracing::info;
 
 use super::wiring;
-use crate::{api, config::Config, shutdown};
+use crate::{api, config::Config, shutdown, supervisor::Supervisor};
 
 /// Arguments of the commands.
 #[derive(Debug, Args)]
@@ -40,8 +40,11 @@ pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result
     let database = wiring::database(config).await?;
     let state = wiring::app_state(config, &database)?;
     let (host, port) = arguments.address(config);
+    let listener = api::listen(&host, port).await?;
     let stop = shutdown::on_signal();
-    api::serve(&host, port, state, stop, limits(config)).await?;
+    let pulse = api::pulse();
+    let _serving = Supervisor::from_environment().serving(&stop, vec![pulse.clone()]);
+    api::serve(listener, state, stop, limits(config), pulse).await;
     info!("The API stopped");
     Ok(ExitCode::SUCCESS)
 }
@@ -56,15 +59,20 @@ pub(super) async fn run_with_processor(
     let pipeline = Arc::new(wiring::pipeline(config, &database)?);
     wiring::prepare(&pipeline).await?;
     let (host, port) = arguments.address(config);
+    let listener = api::listen(&host, port).await?;
     let stop = shutdown::on_signal();
     let limits = limits(config);
+    let pulse = api::pulse();
+    let pulses = pipeline.pulses().into_iter().chain([pulse.clone()]).collect();
+    // Also when it panics.
+    let stop_all = stop.clone().drop_guard();
     let stop_api = stop.clone();
     let serving = tokio::spawn(async move {
-        let served = api::serve(&host, port, state, stop_api.clone(), limits).await;
-        stop_api.cancel();
-        served
+        let _stop_all = stop_all;
+        api::serve(listener, state, stop_api, limits, pulse).await;
     });
+    let _serving = Supervisor::from_environment().serving(&stop, pulses);
     pipeline.run(&stop).await;
-    serving.await??;
+    serving.await?;
     Ok(ExitCode::SUCCESS)
 }

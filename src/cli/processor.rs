@@ -6,7 +6,7 @@ use clap::Args;
 use tracing::info;
 
 use super::{answer, wiring};
-use crate::{config::Config, processor::Progress, shutdown};
+use crate::{config::Config, processor::Progress, shutdown, supervisor::Supervisor};
 
 /// Arguments of the command.
 #[derive(Debug, Args)]
@@ -31,6 +31,7 @@ pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result
     let stop = shutdown::on_signal();
     if !arguments.once {
         info!("The processor starts, rating periods of {} s", config.collect.period);
+        let _serving = Supervisor::from_environment().serving(&stop, pipeline.pulses());
         pipeline.run(&stop).await;
         info!("The processor stopped");
         return Ok(ExitCode::SUCCESS);

@@ -170,6 +170,7 @@ impl Pipeline {
         if cycle.stop.is_cancelled() {
             return Turn::Halt;
         }
+        self.pulses.cycles.beat();
         let rest = chunk.scopes.split_off(self.pace.scopes().min(chunk.scopes.len()));
         let Some(locked) = self.lock_all(std::mem::take(&mut chunk.scopes), cycle).await else {
             return Turn::Halt;
@@ -388,6 +389,7 @@ impl Pipeline {
                 }
                 None => {
                     for frame in &mut frames {
+                        self.pulses.cycles.beat();
                         let points = self.collect_one(metric, scope_id, frame.period).await?;
                         frame.add(&metric.frame_type, points);
                     }
@@ -396,6 +398,7 @@ impl Pipeline {
         }
         let mut rater = None;
         for frame in &mut frames {
+            self.pulses.cycles.beat();
             self.rate_frame(scope_id, frame, &mut rater).await?;
             tokio::task::consume_budget().await;
         }
@@ -410,6 +413,7 @@ impl Pipeline {
         left: &mut Left,
         cycle: &Cycle,
     ) {
+        self.pulses.cycles.beat();
         let mut held = Vec::with_capacity(group.len());
         for (mut scope, frames) in group {
             match scope.lock.check().await {

@@ -45,6 +45,7 @@ use crate::{
         scopes::{self, ScopeKeys, ScopeState},
     },
     storage::Storage,
+    supervisor::Pulse,
     time::{Clock, Period, month_of},
 };
 
@@ -64,6 +65,11 @@ const TURN: Duration = Duration::from_secs(10);
 /// Time after which a cycle that has given every scope a turn ends, though there
 /// is more to do, so that new scopes and those that are due again get theirs.
 const LONG_CYCLE: Duration = Duration::from_secs(60);
+
+/// Longest time without a sign of life, beside what the configuration allows for
+/// collecting and for scripts: what fetches scopes, stores a period or deletes many
+/// may take its time, and a restart would begin it again.
+const LONGEST_SILENCE: Duration = Duration::from_secs(30 * 60);
 
 /// Tries of one period, when others were in its way.
 const TRIES: u32 = 4;
@@ -88,6 +94,14 @@ pub struct Pipeline {
     keys: ScopeKeys,
     metrics: Vec<(Arc<MetricDefinition>, Skip)>,
     pace: Pace,
+    pulses: Pulses,
+}
+
+/// Of the loops of [`Pipeline::run`].
+struct Pulses {
+    cycles: Pulse,
+    reprocessing: Pulse,
+    resets: Pulse,
 }
 
 /// What the processor takes from the configuration.
@@ -235,6 +249,17 @@ impl Pipeline {
             shutdown_grace: config.ratekitty.shutdown_grace,
         };
         let rater = Rater::new(config, database.clone());
+        // What one period may take: metrics are collected some at a time.
+        let rounds = definitions.len().div_ceil(settings.metrics_at_once.max(1));
+        let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
+        let silence = LONGEST_SILENCE
+            .saturating_add(settings.collect_timeout.saturating_mul(rounds))
+            .saturating_add(config.ratekitty.pyscripts_timeout);
+        let pulses = Pulses {
+            cycles: Pulse::new("Rating", silence),
+            reprocessing: Pulse::new("Reprocessing", silence),
+            resets: Pulse::new("Resetting scopes", silence),
+        };
         Ok(Self {
             fetcher,
             collector,
@@ -247,7 +272,14 @@ impl Pipeline {
             keys,
             metrics: definitions,
             pace: Pace::default(),
+            pulses,
         })
+    }
+
+    /// By which the loops of [`Self::run`] show that they go on.
+    pub fn pulses(&self) -> Vec<Pulse> {
+        let Pulses { cycles, reprocessing, resets } = &self.pulses;
+        [cycles, reprocessing, resets].map(Clone::clone).into()
     }
 
     /// Begin of the first period of a scope that has none.
@@ -304,6 +336,7 @@ impl Pipeline {
             () = stop.cancelled() => return Ok(Outcome { stopped: true, ..outcome }),
         };
         outcome.scopes = scopes.len();
+        self.pulses.cycles.beat();
         let states = scopes::overview(&self.database, &self.keys).await?;
         let (mut due, next_due) = self.due(scopes, &states);
         outcome.next_due = next_due;
@@ -456,6 +489,7 @@ impl Pipeline {
         let begun = Instant::now();
         let mut tries = 0;
         loop {
+            self.pulses.cycles.beat();
             let now = self.clock.now();
             let state = scopes::get(&self.database, scope_id, &self.keys).await?;
             let begin = match &state {
@@ -500,6 +534,7 @@ impl Pipeline {
     async fn run_cycles(self: &Arc<Self>, stop: &CancellationToken) {
         let mut failures = 0;
         while !stop.is_cancelled() {
+            self.pulses.cycles.beat();
             let progress = Arc::new(Progress::quiet());
             let pause = match self.cycle(&progress, stop, Some(LONG_CYCLE)).await {
                 Ok(outcome) => {
@@ -521,6 +556,7 @@ impl Pipeline {
                     RETRY_PAUSE
                 }
             };
+            self.pulses.cycles.pause(pause);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => {}

@@ -70,6 +70,7 @@ impl Pipeline {
             return;
         }
         while !stop.is_cancelled() {
+            self.pulses.reprocessing.beat();
             let progress = Arc::new(Progress::quiet());
             match self.reprocess_once(&progress, stop).await {
                 Ok(done) if done.scheduled > 0 => info!(
@@ -184,6 +185,7 @@ impl Pipeline {
         let begun = Instant::now();
         let mut tries = 0;
         loop {
+            self.pulses.reprocessing.beat();
             let Some(schedule) = reprocessing::get(&self.database, waiting.id).await? else {
                 return Ok(Progressed::Done);
             };

@@ -118,6 +118,7 @@ pub async fn reset(
 impl Pipeline {
     pub(super) async fn run_resets(&self, stop: &CancellationToken) {
         while !stop.is_cancelled() {
+            self.pulses.resets.beat();
             if let Err(error) = self.reset_once(stop).await {
                 error!(error = %error, "Cannot look what to reset, trying again: {error}");
             }
@@ -137,6 +138,7 @@ impl Pipeline {
     pub async fn reset_once(&self, stop: &CancellationToken) -> Result<usize, StateError> {
         let mut count = 0;
         for request in resets::pending(&self.database).await? {
+            self.pulses.resets.beat();
             let scope = scopes::by_row(&self.database, request.scope).await?;
             let Some(scope) = scope else {
                 warn!("Scope `{}` is to be reset, and is not there any more", request.scope_id);

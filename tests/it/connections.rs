@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{TestApp, servers::free_port, until};
+use crate::support::TestApp;
 
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -27,15 +27,16 @@ struct Served {
 
 async fn served() -> Served {
     let app = TestApp::new("2026-11-01T05:00:00Z", "", "metrics: {}\n").await;
-    let (port, stop, state) = (free_port(), CancellationToken::new(), app.state());
+    let (stop, state) = (CancellationToken::new(), app.state());
+    let listener = api::listen("127.0.0.1", 0).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
     let limits = Limits { connections: PLACES, patience: PATIENCE, grace: Duration::from_secs(1) };
     let until_stop = stop.clone();
     let serving = tokio::spawn(async move {
         // Kept as long as it serves.
         let _app = app;
-        api::serve("127.0.0.1", port, state, until_stop, limits).await.unwrap();
+        api::serve(listener, state, until_stop, limits, api::pulse()).await;
     });
-    until("the API", || async { TcpStream::connect(("127.0.0.1", port)).await.is_ok() }).await;
     Served { port, _stop: stop.clone().drop_guard(), stop, serving }
 }
 

@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["decimal", "time"],
     &["dataframe"],
     &["config"],
-    &["http", "policy", "telemetry", "shutdown"],
+    &["http", "policy", "telemetry", "shutdown", "supervisor"],
     &["keystone"],
     &["lock", "prometheus", "state"],
     &["fetcher", "collector", "rating", "storage"],

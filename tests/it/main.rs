@@ -26,6 +26,7 @@ mod pushes;
 mod rules;
 mod scripts;
 mod storage;
+mod supervision;
 mod support;
 
 use std::path::PathBuf;

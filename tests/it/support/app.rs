@@ -22,11 +22,10 @@ use ratekitty::{
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tower::util::ServiceExt;
 
-use super::{Db, servers::free_port, until};
+use super::Db;
 
 /// A ratekitty.
 pub struct TestApp {
@@ -202,17 +201,17 @@ impl TestApp {
 
     /// Serves the API until `stop`, and gives its URL.
     pub async fn serve(&self, stop: &CancellationToken) -> String {
-        let (port, state, stop) = (free_port(), self.state(), stop.clone());
+        let (state, stop) = (self.state(), stop.clone());
+        let listener = api::listen("127.0.0.1", 0).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
             let limits = api::Limits {
                 connections: 64,
                 patience: Duration::from_secs(2),
                 grace: Duration::ZERO,
             };
-            api::serve("127.0.0.1", port, state, stop, limits).await.unwrap();
+            api::serve(listener, state, stop, limits, api::pulse()).await;
         });
-        let is_there = || async { TcpStream::connect(("127.0.0.1", port)).await.is_ok() };
-        until("the API", is_there).await;
         format!("http://127.0.0.1:{port}")
     }
 
