@@ -6,7 +6,9 @@
 
 mod api;
 mod check;
+mod completions;
 mod dbsync;
+mod man;
 mod policy;
 mod processor;
 mod rules;
@@ -138,6 +140,12 @@ enum Command {
     SampleConfig,
     /// Print a table of costs
     Summary(summary::Arguments),
+    /// Print what a shell has to read to complete command lines
+    #[command(hide = true)]
+    Completions(completions::Arguments),
+    /// Write a manual page for each command
+    #[command(hide = true)]
+    Man(man::Arguments),
     /// Become a worker of the pyscripts module: `processor` starts it
     #[command(hide = true)]
     PyscriptsWorker {
@@ -156,6 +164,8 @@ impl Command {
             | Self::All(_)
             | Self::Check
             | Self::SampleConfig
+            | Self::Completions(_)
+            | Self::Man(_)
             | Self::PyscriptsWorker { .. } => "cloudkitty-processor",
             Self::Api(_) | Self::Summary(_) | Self::Policy(_) => "cloudkitty-api",
             Self::Dbsync(_) | Self::Rules(_) => "cloudkitty-dbsync",
@@ -177,6 +187,8 @@ impl Command {
             | Self::Rules(_)
             | Self::SampleConfig
             | Self::Summary(_)
+            | Self::Completions(_)
+            | Self::Man(_)
             | Self::PyscriptsWorker { .. } => true,
         }
     }
@@ -205,8 +217,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Exit
         });
         anyhow::bail!("no worker for Python scripts: {problem}");
     }
-    if matches!(cli.command, Command::SampleConfig) {
-        return sample_config::run();
+    // They tell of the program, not of what it is configured to.
+    match &cli.command {
+        Command::SampleConfig => return sample_config::run(),
+        Command::Completions(arguments) => return completions::run(&Cli::command(), arguments),
+        Command::Policy(arguments) if arguments.is_sample() => return policy::print_sample(),
+        Command::Man(arguments) => return man::run(&Cli::command(), arguments),
+        _ => {}
     }
     let config = load(&cli, &places(&matches))?;
     start_log(&cli, &config)?;
@@ -227,7 +244,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Exit
             Command::Policy(arguments) => policy::run(&config, arguments).await,
             Command::Rules(arguments) => rules::run(&config, arguments).await,
             Command::Summary(arguments) => summary::run(&config, arguments).await,
-            Command::SampleConfig | Command::PyscriptsWorker { .. } => Ok(ExitCode::FAILURE),
+            Command::SampleConfig
+            | Command::Completions(_)
+            | Command::Man(_)
+            | Command::PyscriptsWorker { .. } => Ok(ExitCode::FAILURE),
         }
     })
 }

@@ -1,5 +1,5 @@
-//! `ratekitty policy list` and `policy check`: the rules that hold, and what they
-//! say to somebody.
+//! `ratekitty policy list`, `policy check` and `policy sample`: the rules that hold,
+//! what they say to somebody, and the defaults as a file.
 
 use std::{
     io::Read,
@@ -17,6 +17,7 @@ use crate::{
     config::Config,
     policy::{
         Credentials, Decision, Policy, Source, Target,
+        defaults::{DEFAULTS, DefaultRule},
         store::{LoadError, Place},
     },
 };
@@ -32,6 +33,8 @@ pub(super) struct Arguments {
 enum Command {
     /// Print the rules that hold, and where each comes from
     List,
+    /// Print a policy file with every rule and its default, as comments
+    Sample,
     /// Tell what one rule, or all of them, say to the owner of a token
     Check {
         /// Rule, such as summary:get_summary; all of them when left out
@@ -51,9 +54,10 @@ enum Command {
 
 /// Runs the command. Exit code of `check` with a rule: 0 if it is allowed, 1 if not.
 pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let policy = load(config)?;
     match arguments.command {
+        Command::Sample => print_sample(),
         Command::List => {
+            let policy = load(config)?;
             for (name, rule) in policy.rules() {
                 let source = match &rule.source {
                     Source::Default => "default".to_owned(),
@@ -69,6 +73,7 @@ pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result
             Ok(ExitCode::SUCCESS)
         }
         Command::Check { rule, token_file, credentials, targets } => {
+            let policy = load(config)?;
             let credentials = match credentials {
                 Some(file) => read_credentials(&file)?,
                 None => of_token(config, token_file.as_deref()).await?,
@@ -98,6 +103,41 @@ pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result
 /// The policy as the configuration has it.
 pub(super) fn load(config: &Config) -> Result<Policy, LoadError> {
     Place::new(&config.oslo_policy, &config.files, &search_path()).load()
+}
+
+impl Arguments {
+    /// Whether the sample is wanted, whatever the configuration says.
+    pub(super) fn is_sample(&self) -> bool {
+        matches!(self.command, Command::Sample)
+    }
+}
+
+/// Prints the sample.
+pub(super) fn print_sample() -> anyhow::Result<ExitCode> {
+    answer(sample().trim_end())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The file. It changes nothing until a line of it is no comment any more.
+fn sample() -> String {
+    let mut text =
+        "# Who may do what: the rules of CloudKitty 25.0.0 and their defaults. A rule that is\n\
+         # written without the `#` before it takes the place of its default. `ratekitty policy\n\
+         # list` prints what holds then, and `ratekitty policy check` whom it lets in.\n"
+            .to_owned();
+    DEFAULTS.iter().for_each(|rule| text.push_str(&shown(rule)));
+    text
+}
+
+fn shown(rule: &DefaultRule) -> String {
+    let mut text = format!("\n# {}\n", rule.description);
+    for (method, path) in rule.operations {
+        text.push_str(&format!("# {method} {path}\n"));
+    }
+    if let Some(since) = rule.removed_since {
+        text.push_str(&format!("# Marked for removal in {since}.\n"));
+    }
+    text + &format!("#{}: {}\n", quoted(rule.name), quoted(rule.check))
 }
 
 fn quoted(text: &str) -> String {

@@ -24,6 +24,7 @@ mod processors;
 mod program;
 mod pushes;
 mod rules;
+mod samples;
 mod scripts;
 mod storage;
 mod supervision;
