@@ -8,7 +8,7 @@ WITH_CLOUD := scripts/with-servers mariadb postgresql redis etcd aetos --
 # cargo shares the cores out itself; make's job server is not for it.
 unexport MAKEFLAGS
 
-.PHONY: help build test e2e devstack torture bench bench-catchup lint quickstart clean
+.PHONY: help build test e2e devstack torture bench bench-catchup lint quickstart install uninstall deb samples clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  \1\t/p' Makefile | expand -t 18
@@ -61,6 +61,26 @@ lint: ## Check format, lints, licences and sources of dependencies
 
 quickstart: build ## Rate two real processes and serve the API
 	@scripts/quickstart
+
+PROGRAM_FILE = $(TARGET)/$(or $(PROGRAM),release)/ratekitty
+
+install: $(if $(wildcard $(PROGRAM_FILE)),,build) ## Install it: PREFIX=/usr/local DESTDIR= LINKDIR=PREFIX/bin
+	scripts/install "$(PROGRAM_FILE)"
+
+uninstall: ## Take away what install with the same variables put there
+	scripts/install --uninstall "$(PROGRAM_FILE)"
+
+deb: $(if $(wildcard $(PROGRAM_FILE)),,build) ## Make a Debian package, in target/debian
+	@scripts/get-peer cargo-deb > /dev/null
+	rm -rf target/package
+	STRIP=1 DESTDIR="$(CURDIR)/target/package" PREFIX=/usr LINKDIR=/usr/lib/ratekitty/bin \
+	  ZSHDIR=/usr/share/zsh/vendor-completions scripts/install "$(PROGRAM_FILE)"
+	cargo deb --locked --no-build $(DEB_OPTIONS)
+
+samples: ## Write the samples of config/ that come out of the program
+	cargo build --locked --quiet
+	"$(TARGET)/debug/ratekitty" sample-config > config/cloudkitty.conf
+	"$(TARGET)/debug/ratekitty" policy sample > config/policy.yaml
 
 clean: ## Remove what was built, downloaded and tried
 	cargo clean
