@@ -211,6 +211,26 @@ impl Decimal {
         value.op(&EXACT, |context, value| context.plus(value))
     }
 
+    /// Whether arithmetic would leave the digits as they are.
+    fn is_short(&self) -> bool {
+        self.0.digits() <= RATING_DIGITS as u32
+    }
+
+    /// Whether it is 1 that prints as `1`: a factor of which nothing is left, not even
+    /// a place behind the point.
+    fn is_plain_one(&self) -> bool {
+        self.0.exponent() == 0 && self.0.coefficient_units() == [1] && !self.0.is_negative()
+    }
+
+    /// Whether `self + other` is `other` to the last place: a zero adds places behind
+    /// the point, where it has more of them.
+    fn adds_nothing_to(&self, other: &Self) -> bool {
+        self.0.is_zero()
+            && !other.0.is_zero()
+            && other.0.exponent() <= self.0.exponent()
+            && other.is_short()
+    }
+
     fn rate_with(self, op: impl FnOnce(&mut Context, &mut Inner)) -> Self {
         self.op(&RATING, op)
     }
@@ -392,7 +412,12 @@ impl ops::Add for Decimal {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        self.rate_with(|context, value| context.add(value, &other.0))
+        // Zero plus a number is the number, and most sums of prices begin with it.
+        match (self.adds_nothing_to(&other), other.adds_nothing_to(&self)) {
+            (true, _) => other,
+            (_, true) => self,
+            _ => self.rate_with(|context, value| context.add(value, &other.0)),
+        }
     }
 }
 
@@ -408,7 +433,12 @@ impl ops::Mul for Decimal {
     type Output = Self;
 
     fn mul(self, other: Self) -> Self {
-        self.rate_with(|context, value| context.mul(value, &other.0))
+        // Most points have no factor but the 1 that products begin with.
+        match (self.is_plain_one() && other.is_short(), other.is_plain_one() && self.is_short()) {
+            (true, _) => other,
+            (_, true) => self,
+            _ => self.rate_with(|context, value| context.mul(value, &other.0)),
+        }
     }
 }
 
@@ -517,6 +547,42 @@ mod tests {
         }
         let long = "1".repeat(43);
         assert_eq!(long.parse::<Decimal>(), Err(DecimalError::TooLong(long)));
+    }
+
+    #[test]
+    fn takes_no_short_way_to_another_result() {
+        let long = "1.23456789012345678901234567890123456789";
+        let texts = [
+            "0",
+            "-0",
+            "0.00",
+            "-0.00",
+            "0E+3",
+            "0E-30",
+            "1",
+            "-1",
+            "1.0",
+            "10",
+            "1E+1",
+            "0.1",
+            "1E+3",
+            "7.5",
+            "-7.50",
+            "1E-28",
+            "1E+9000",
+            "1E-9000",
+            "1234567890123456789012345678",
+            "12345678901234567890123456785",
+            long,
+        ];
+        for (one, other) in texts.iter().flat_map(|one| texts.iter().map(move |other| (one, other)))
+        {
+            let (a, b) = (decimal(one), decimal(other));
+            let sum = a.rate_with(|context, value| context.add(value, &b.0));
+            assert_eq!((a + b).to_string(), sum.to_string(), "{one} + {other}");
+            let product = a.rate_with(|context, value| context.mul(value, &b.0));
+            assert_eq!((a * b).to_string(), product.to_string(), "{one} * {other}");
+        }
     }
 
     #[test]
