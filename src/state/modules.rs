@@ -15,6 +15,10 @@ pub struct ModuleState {
     pub priority: i32,
 }
 
+/// Lowest priority that editors may give. The reference takes any, reads 0 as 1, and
+/// means whole numbers from 1 on; rows that have a lower one are kept in its order.
+pub const LOWEST_PRIORITY: i32 = 1;
+
 /// All modules that have a row. A module without one is disabled.
 ///
 /// # Errors

@@ -89,9 +89,13 @@ pub(super) async fn put(
     let id = arguments.text("module_id").unwrap_or_default();
     caller.may("rating:update_module", &[])?;
     known(id)?;
+    let (enabled, priority) = (module.bool("enabled"), module.int("priority"));
+    if let Some(priority) = priority.filter(|priority| *priority < modules::LOWEST_PRIORITY) {
+        let problem = format!("Value should be greater or equal to {}", modules::LOWEST_PRIORITY);
+        return Err(Fault::invalid("priority", &priority.to_string(), &problem));
+    }
     // It is always enabled, and changes nothing.
     if id != "noop" {
-        let (enabled, priority) = (module.bool("enabled"), module.int("priority"));
         modules::change(&state.database, id, enabled, priority).await?;
     }
     Ok(answer(StatusCode::FOUND, &Value::Null))

@@ -58,10 +58,11 @@ pub(in crate::api) async fn put(
     caller.may("v2_rating:update_module", &[])?;
     known(&id)?;
     let priority = match body.int("priority") {
-        Some(priority) => Some(i32::try_from(priority).map_err(|_| {
-            // The reference fails in its database.
-            body.invalid("priority", "value must be from -2147483648 to 2147483647")
-        })?),
+        Some(priority) => match i32::try_from(priority) {
+            Ok(priority) if priority >= modules::LOWEST_PRIORITY => Some(priority),
+            // The reference fails in its database, or gives back another number.
+            _ => return Err(body.invalid("priority", "value must be from 1 to 2147483647")),
+        },
         None => None,
     };
     // It is always enabled, and changes nothing.
