@@ -121,3 +121,101 @@ async fn what_a_database_cannot_keep_is_refused() {
         assert_eq!(status, StatusCode::BAD_REQUEST, "{db:?}: {body}");
     }
 }
+
+/// The reference takes every text for true.
+#[tokio::test]
+async fn no_is_not_yes() {
+    for db in Db::ALL {
+        let app = TestApp::on(db, "2026-11-01T00:00:00Z", "", "").await;
+        let id = service(&app, "compute").await;
+        let (_, group) = post(&app, &format!("{HASHMAP}/groups"), &json!({"name": "g"})).await;
+        let path = format!("{HASHMAP}/mappings");
+        let rule = |tenant: &str, start: &str| json!({"service_id": id, "cost": "1", "tenant_id": tenant, "start": start});
+        let (_, deleted) = post(&app, &path, &rule("deleted", "2026-11-01")).await;
+        let deleted = deleted["mapping_id"].as_str().unwrap().to_owned();
+        assert_eq!(
+            send(&app, "DELETE", &format!("{path}/{deleted}"), &json!({})).await.0,
+            StatusCode::NO_CONTENT
+        );
+        let mut grouped = rule("grouped", "2026-11-01");
+        grouped["group_id"] = group["group_id"].clone();
+        for body in [grouped, rule("later", "2026-12-01")] {
+            assert_eq!(post(&app, &path, &body).await.0, StatusCode::CREATED, "{body}");
+        }
+        let old = rule("old", "2026-01-01");
+        for (force, status) in [
+            ("false", StatusCode::BAD_REQUEST),
+            ("off", StatusCode::BAD_REQUEST),
+            ("nope", StatusCode::BAD_REQUEST),
+            ("yes", StatusCode::CREATED),
+        ] {
+            let found = post(&app, &format!("{path}?force={force}"), &old).await;
+            assert_eq!(found.0, status, "{db:?}: force={force}: {}", found.1);
+        }
+        let list = |query: &'static str| {
+            let (app, path) = (&app, format!("{path}?{query}"));
+            async move {
+                let answer = app.get(&path).await;
+                let mappings = answer.json()["mappings"].as_array().cloned();
+                let mut found: Vec<String> = mappings
+                    .into_iter()
+                    .flatten()
+                    .map(|mapping| mapping["tenant_id"].as_str().unwrap().to_owned())
+                    .collect();
+                found.sort();
+                (answer.status.as_u16(), found.join(" "))
+            }
+        };
+        for (query, status, found) in [
+            ("deleted=false", 200, "grouped later old"),
+            ("deleted=0", 200, "grouped later old"),
+            ("deleted=true", 200, "deleted grouped later old"),
+            ("deleted=nope", 400, ""),
+            ("is_active=false", 200, "grouped later old"),
+            ("is_active=true", 200, "grouped old"),
+            ("is_active=nope", 400, ""),
+            ("no_group=false", 200, "grouped later old"),
+            ("no_group=true", 200, "later old"),
+            ("no_group=nope", 400, ""),
+            ("filter_tenant=false&tenant_id=old", 200, "grouped later old"),
+            ("filter_tenant=true&tenant_id=old", 200, "old"),
+            ("filter_tenant=nope&tenant_id=old", 400, ""),
+            ("all=false", 400, ""),
+            ("all=true", 200, "grouped later old"),
+            ("all=nope", 400, ""),
+        ] {
+            assert_eq!(list(query).await, (status, found.to_owned()), "{db:?}: {query}");
+        }
+        let script = json!({"name": "s", "data": "pass"});
+        assert_eq!(post(&app, SCRIPTS, &script).await.0, StatusCode::CREATED);
+        for (no_data, data) in [("false", json!("pass")), ("true", Value::Null)] {
+            let answer = app.get(&format!("{SCRIPTS}?no_data={no_data}")).await.json();
+            let found = answer["scripts"][0]["data"].as_str().filter(|data| !data.is_empty());
+            assert_eq!(json!(found), data, "{db:?}: no_data={no_data}");
+        }
+        for path in [
+            format!("{SCRIPTS}?no_data=nope"),
+            "/v1/report/total?all_tenants=nope".to_owned(),
+            "/v1/report/summary?all_tenants=nope".to_owned(),
+        ] {
+            assert_eq!(app.get(&path).await.status, StatusCode::BAD_REQUEST, "{db:?}: {path}");
+        }
+    }
+}
+
+/// As the reference answers; only what is the client's mistake is none of the server's.
+#[tokio::test]
+async fn a_quote_whose_script_fails_is_an_error_of_the_server() {
+    let app = TestApp::new("2026-11-01T00:00:00Z", "", "").await;
+    let script = json!({"name": "s", "data": "raise ValueError('no price today')"});
+    assert_eq!(post(&app, SCRIPTS, &script).await.0, StatusCode::CREATED);
+    let module = json!({"enabled": true});
+    let (status, _) = send(&app, "PUT", "/v2/rating/modules/pyscripts", &module).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    let resources = json!({"resources": [{"service": "compute", "desc": {}, "volume": "1"}]});
+    let (status, body) = post(&app, "/v1/rating/quote", &resources).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{body}");
+    assert_eq!(body["faultcode"], "Server");
+    let text = body["faultstring"].as_str().unwrap();
+    assert!(text.contains("no price today") && text.contains('s'), "{text}");
+}

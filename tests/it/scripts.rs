@@ -578,6 +578,15 @@ async fn what_scripts_do_wrong_fails_the_period_and_nothing_else() {
     assert!(error.contains("`true` ended (exit status: 0)"), "{error}");
 }
 
+/// Of the oldest Python that operators may have, whatever the one is that the tests run with.
+#[test]
+fn the_worker_is_written_in_the_grammar_of_python_3_9() {
+    let worker = concat!(env!("CARGO_MANIFEST_DIR"), "/src/rating/pyscripts/worker.py");
+    let check = "import ast, sys; ast.parse(open(sys.argv[1]).read(), feature_version=(3, 9))";
+    let check = Command::new("python3").args(["-c", check, worker]).output().unwrap();
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn processors_run_scripts_when_they_hold() {
     let cloud = Cloud::start(3, 2).await;

@@ -1,13 +1,18 @@
-//! Rating modules that are switched while a processor runs.
+//! Rating modules that are switched, and rules that change, while a processor runs.
 
 use std::{sync::Arc, time::Duration};
 
+use axum::{
+    body::Body,
+    http::{Request, header},
+};
 use chrono::TimeDelta;
 use ratekitty::{
     processor::Progress,
     state::{audit::Audit, modules, rating_rules::new_id, scopes, scripts},
     time::seconds,
 };
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{HOUR, set_price, unit_prices};
@@ -91,4 +96,78 @@ async fn a_running_processor_rates_by_the_modules_as_they_are() {
         assert_eq!((outcome.failed, progress.periods()), (0, 1));
         assert_eq!(newest().await, Some(price));
     }
+}
+
+/// Changes of rules over the API, with the price per unit that they give.
+const RULES: &str = "/v1/rating/module_config";
+
+async fn send(app: &TestApp, method: &str, path: &str, body: &Value) -> Value {
+    let request = Request::builder()
+        .method(method)
+        .uri(format!("{RULES}/{path}"))
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from(body.to_string()))
+        .unwrap();
+    let answer = app.request(request).await;
+    assert!(answer.status.as_u16() < 400, "{method} {path} {body}: {}", answer.text);
+    serde_json::from_str(&answer.text).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_processor_rates_by_the_rules_as_they_are() {
+    let cloud = Cloud::start(1, 1).await;
+    cloud.set_delay(Duration::from_millis(30));
+    let conf = format!("{}wait_periods = 1\n", cloud.conf());
+    let app = TestApp::on(Db::Mariadb, "2027-11-01T00:00:00Z", &conf, METRICS).await;
+    set_price(&app.database, 3).await;
+    modules::change(&app.database, "pyscripts", Some(true), Some(1)).await.unwrap();
+    let pipeline = app.pipeline();
+    let begin = seconds(START - HOUR);
+    scopes::add(app.database.connection(), "s0", pipeline.keys(), begin, begin).await.unwrap();
+    let (progress, stop) = (Arc::new(Progress::quiet()), CancellationToken::new());
+    let running = {
+        let (pipeline, progress, stop) = (pipeline.clone(), progress.clone(), stop.clone());
+        tokio::spawn(async move { pipeline.run_once(&progress, &stop).await })
+    };
+    let mut expected = Vec::new();
+    let mut comes_to = async |price: i64, told: &str| {
+        expected.push(price);
+        let newest = || async { prices(&app).await.last().copied() == Some(price) };
+        until_in(Duration::from_secs(15), told, newest).await;
+    };
+    comes_to(3, "the first price").await;
+    let service = &send(&app, "GET", "hashmap/services", &json!({})).await["services"][0];
+    let rule = |more: Value| {
+        let mut rule = json!({"service_id": service["service_id"], "type": "flat"});
+        rule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        rule
+    };
+    let own = rule(json!({"cost": "7", "tenant_id": "s0", "start": "2026-01-01"}));
+    let own = send(&app, "POST", "hashmap/mappings?force=true", &own).await;
+    comes_to(7, "a price of the scope's own").await;
+    let factor = rule(json!({"cost": "2", "level": "0", "type": "rate"}));
+    let factor = send(&app, "POST", "hashmap/thresholds", &factor).await;
+    comes_to(14, "a threshold").await;
+    let id = factor["threshold_id"].as_str().unwrap();
+    let change = json!({"cost": "3", "level": "0", "type": "rate"});
+    send(&app, "PUT", &format!("hashmap/thresholds/{id}"), &change).await;
+    comes_to(21, "a threshold that is changed").await;
+    send(&app, "DELETE", &format!("hashmap/thresholds/{id}"), &json!({})).await;
+    comes_to(7, "a threshold that goes").await;
+    let id = own["mapping_id"].as_str().unwrap();
+    send(&app, "DELETE", &format!("hashmap/mappings/{id}"), &json!({})).await;
+    comes_to(3, "the scope's own price goes").await;
+    let script = json!({"name": "s", "data": SCRIPT, "start": "2026-01-01"});
+    let script = send(&app, "POST", "pyscripts/scripts?force=true", &script).await;
+    comes_to(3 * 2 + 1, "a script").await;
+    let id = script["script_id"].as_str().unwrap();
+    send(&app, "DELETE", &format!("pyscripts/scripts/{id}"), &json!({})).await;
+    comes_to(3, "the script goes").await;
+    assert!(!running.is_finished(), "it is one cycle");
+    stop.cancel();
+    let outcome = running.await.unwrap().unwrap();
+    assert!(outcome.stopped && outcome.failed == 0, "{outcome:?}");
+    let mut found = prices(&app).await;
+    found.dedup();
+    assert_eq!(found, expected);
 }
