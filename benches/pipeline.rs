@@ -4,7 +4,8 @@
 //! measured on which machine is kept in `docs/BENCHMARKS.md`.
 //!
 //! `BENCH_DAYS` (5) sets the length of the collected time, `BENCH_RUNS` (5) the
-//! number of runs.
+//! number of runs, and `BENCH_ONLY` one of `rating`, `python`, `summaries` and
+//! `catch-up`, to leave the others out.
 
 #![allow(
     clippy::unwrap_used,
@@ -373,8 +374,18 @@ async fn summaries(runs: usize) {
 #[tokio::main]
 async fn main() {
     let (days, runs) = (number("BENCH_DAYS", 5), number("BENCH_RUNS", 5));
-    rating(runs).await;
-    python(runs).await;
-    summaries(runs).await;
-    catch_up(days, runs).await;
+    let only = std::env::var("BENCH_ONLY").ok();
+    let is_wanted = |name| only.as_deref().is_none_or(|only| only == name);
+    if is_wanted("rating") {
+        rating(runs).await;
+    }
+    if is_wanted("python") {
+        python(runs).await;
+    }
+    if is_wanted("summaries") {
+        summaries(runs).await;
+    }
+    if is_wanted("catch-up") {
+        catch_up(days, runs).await;
+    }
 }
