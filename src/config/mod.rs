@@ -26,12 +26,25 @@ pub use source::{ConfigError, Origin, Place, Reader, Sources};
 
 use opts::Opt;
 use sections::{
-    api::Api, collect::Collect, collector_aetos::CollectorAetos,
-    collector_prometheus::CollectorPrometheus, database::Database,
-    default::Default as DefaultSection, fetcher::Fetcher, fetcher_keystone::FetcherKeystone,
-    fetcher_prometheus::FetcherPrometheus, fetcher_source::FetcherSource, http::Http,
-    keystone_auth, keystone_authtoken::KeystoneAuthtoken, orchestrator::Orchestrator,
-    oslo_policy::OsloPolicy, ratekitty::Ratekitty, storage::Storage, storage_loki::StorageLoki,
+    PrometheusEndpoint,
+    api::Api,
+    collect::Collect,
+    collector_aetos::CollectorAetos,
+    collector_prometheus::CollectorPrometheus,
+    database::Database,
+    default::{AuthStrategy, Default as DefaultSection},
+    fetcher::Fetcher,
+    fetcher_keystone::FetcherKeystone,
+    fetcher_prometheus::FetcherPrometheus,
+    fetcher_source::FetcherSource,
+    http::Http,
+    keystone_auth::{self, KeystoneAuth},
+    keystone_authtoken::KeystoneAuthtoken,
+    orchestrator::Orchestrator,
+    oslo_policy::OsloPolicy,
+    ratekitty::Ratekitty,
+    storage::Storage,
+    storage_loki::StorageLoki,
 };
 
 /// Every option the program knows, all sections.
@@ -146,7 +159,7 @@ impl Config {
                     .to_owned(),
             );
         }
-        Ok(Self {
+        let mut config = Self {
             default: DefaultSection::read(&reader)?,
             api: Api::read(&reader)?,
             collect: Collect::read(&reader)?,
@@ -166,7 +179,54 @@ impl Config {
             storage_loki,
             warnings,
             files,
-        })
+        };
+        let unchecked = config.unchecked_peers().into_iter().map(|(group, peer)| {
+            format!(
+                "[{group}] insecure is set: whoever is between here and {peer} may read and change \
+                 everything, secrets too; name the certificate authority instead"
+            )
+        });
+        config.warnings.extend(unchecked.collect::<Vec<_>>());
+        Ok(config)
+    }
+
+    /// Sections in use that leave certificates unchecked, and of whom.
+    fn unchecked_peers(&self) -> Vec<(&'static str, &'static str)> {
+        let login = |auth: &Option<KeystoneAuth>| {
+            let reach = auth.as_ref().map(|auth| &auth.reach);
+            reach.is_some_and(|reach| reach.insecure && reach.cafile.is_none())
+        };
+        let endpoint = |at: &PrometheusEndpoint| at.insecure && at.cafile.is_none();
+        let (fetcher, collector) = (self.fetcher.backend.as_str(), self.collect.collector.as_str());
+        let has_users = self.default.auth_strategy == AuthStrategy::Keystone;
+        [
+            (
+                fetcher == "prometheus" && endpoint(&self.fetcher_prometheus.endpoint),
+                "fetcher_prometheus",
+                "Prometheus",
+            ),
+            (
+                fetcher == "keystone" && login(&self.fetcher_keystone.auth),
+                "fetcher_keystone",
+                "Keystone",
+            ),
+            (
+                collector == "prometheus" && endpoint(&self.collector_prometheus.endpoint),
+                "collector_prometheus",
+                "Prometheus",
+            ),
+            (
+                collector == "aetos" && login(&self.collector_aetos.auth),
+                "collector_aetos",
+                "Keystone and Aetos",
+            ),
+            (has_users && login(&self.keystone_authtoken.auth), "keystone_authtoken", "Keystone"),
+            // Here it wins over the file.
+            (self.storage.backend == "loki" && self.storage_loki.insecure, "storage_loki", "Loki"),
+        ]
+        .into_iter()
+        .filter_map(|(is_unchecked, group, peer)| is_unchecked.then_some((group, peer)))
+        .collect()
     }
 }
 

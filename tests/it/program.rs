@@ -129,6 +129,37 @@ fn a_storage_that_is_not_chosen_is_told() {
 }
 
 #[test]
+fn certificates_that_are_not_checked_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = |conf: &str| {
+        let conf = format!(
+            "[storage]\nbackend = sql\n[fetcher]\nbackend = keystone\n[collect]\ncollector = aetos\n\
+             [fetcher_keystone]\nauth_section = keystone_authtoken\n[keystone_authtoken]\n\
+             auth_type = v3token\nauth_url = https://127.0.0.1:1\ntoken = t\n{conf}"
+        );
+        let output = ratekitty(dir.path(), &conf, &["dbsync", "upgrade"]);
+        let stderr = text(&output.stderr);
+        let lines = stderr.lines().filter(|line| line.contains("insecure is set"));
+        let sections = lines.filter_map(|line| line.split(['[', ']']).nth(3).map(str::to_owned));
+        sections.collect::<Vec<_>>()
+    };
+    assert_eq!(told(""), Vec::<String>::new());
+    assert_eq!(told("insecure = true\n"), ["keystone_authtoken"]);
+    assert_eq!(told("insecure = true\ncafile = /etc/ca.pem\n"), Vec::<String>::new());
+    assert_eq!(told("[fetcher_keystone]\ninsecure = true\n"), ["fetcher_keystone"]);
+    // Which nothing is asked of.
+    assert_eq!(told("[collector_prometheus]\ninsecure = true\n"), Vec::<String>::new());
+    assert_eq!(
+        told("[collect]\ncollector = prometheus\n[collector_prometheus]\ninsecure = true\n"),
+        ["collector_prometheus"]
+    );
+    assert_eq!(
+        told("[storage]\nbackend = loki\n[storage_loki]\ninsecure = true\nca_file = /etc/ca.pem\n"),
+        ["storage_loki"]
+    );
+}
+
+#[test]
 fn the_api_does_not_open_what_keystone_should_guard() {
     let dir = tempfile::tempdir().unwrap();
     let output = ratekitty(dir.path(), "[storage]\nbackend = sql\n", &["api"]);
