@@ -2,8 +2,12 @@
 //!
 //! Keystone is asked once for each token, then not for `token_cache_time`: so long
 //! may a token that was revoked still be taken, as with keystonemiddleware. A
-//! token that has ended is refused at once. Tokens are kept by their SHA-256, never
-//! by themselves.
+//! token that has ended is refused at once. That one is bad is kept for
+//! [`REFUSED_FOR`] only, where keystonemiddleware keeps it not at all: a client that
+//! comes again and again costs Keystone little, a Keystone that was wrong nobody much.
+//!
+//! Tokens are kept by their SHA-256, never by themselves: so the time in which one is
+//! looked up tells nothing about another.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -22,8 +26,12 @@ use tracing::{error, warn};
 use super::{KeystoneError, Session, Token, Wanted, memcached::Memcached};
 use crate::{config::sections::keystone_authtoken::KeystoneAuthtoken, http, time::Clock};
 
-/// Tokens that are remembered at most, good and bad ones.
+/// Good tokens that are remembered at most.
 const MOST: usize = 20_000;
+
+/// Bad ones, which push no good one out, and for how long.
+const MOST_REFUSED: usize = 2_000;
+const REFUSED_FOR: Duration = Duration::from_secs(10);
 
 /// Questions to Keystone at a time; more wait.
 const AT_ONCE: usize = 16;
@@ -64,6 +72,7 @@ pub struct Validator {
     service_type: Option<String>,
     clock: Arc<dyn Clock>,
     known: Mutex<LruCache<Key, Known>>,
+    refused: Mutex<LruCache<Key, Known>>,
     shared: Option<Memcached>,
     at_once: Semaphore,
 }
@@ -88,6 +97,7 @@ impl Validator {
             service_type: config.service_type.clone(),
             clock,
             known: Mutex::new(LruCache::new(MOST)),
+            refused: Mutex::new(LruCache::new(MOST_REFUSED)),
             shared: config.memcached.as_ref().map(Memcached::new),
             at_once: Semaphore::new(AT_ONCE),
         }
@@ -118,11 +128,11 @@ impl Validator {
             error!(error = %problem, "Cannot validate a token: {problem}");
             Rejected::Unavailable
         })?;
-        let now = self.clock.now();
+        let most = if token.is_some() { Duration::MAX } else { REFUSED_FOR };
         let known = Known {
             token: token.map(Arc::new),
             with_ended: allow_expired,
-            until: now + self.cache_time.unwrap_or_default(),
+            until: self.clock.now() + self.cache_time.unwrap_or_default().min(most),
         };
         if self.cache_time.is_some() && !(allow_expired && self.has_ended(&known)) {
             self.remember(key, &known).await;
@@ -155,13 +165,20 @@ impl Validator {
     }
 
     fn in_memory(&self, key: &Key) -> Option<Known> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = known.get(key)?;
-        if found.until > self.clock.now() {
-            return Some(found.clone());
-        }
-        known.remove(key);
-        None
+        [&self.known, &self.refused].into_iter().find_map(|kept| {
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let found = kept.get(key)?;
+            if found.until > self.clock.now() {
+                return Some(found.clone());
+            }
+            kept.remove(key);
+            None
+        })
+    }
+
+    fn keep(&self, key: Key, known: Known) {
+        let kept = if known.token.is_some() { &self.known } else { &self.refused };
+        kept.lock().unwrap_or_else(PoisonError::into_inner).insert(key, known);
     }
 
     async fn remembered(&self, key: &Key) -> Option<Known> {
@@ -176,14 +193,14 @@ impl Validator {
         if known.until <= self.clock.now() || known.until > latest {
             return None;
         }
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(*key, known.clone());
+        self.keep(*key, known.clone());
         Some(known)
     }
 
     async fn remember(&self, key: Key, known: &Known) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, known.clone());
-        if let (Some(shared), Some(time), Ok(value)) =
-            (&self.shared, self.cache_time, serde_json::to_vec(known))
+        self.keep(key, known.clone());
+        if let (Some(_), Some(shared), Some(time), Ok(value)) =
+            (&known.token, &self.shared, self.cache_time, serde_json::to_vec(known))
         {
             shared.set(&key, &value, time).await;
         }
