@@ -31,7 +31,7 @@ impl AetosCollector {
         let budget = config.ratekitty.http_retry_budget;
         let client = AetosClient::new(
             sessions.of(auth, budget)?,
-            &section.interface,
+            &section.interfaces,
             section.region_name.as_deref(),
             budget,
             config.ratekitty.max_response_bytes,

@@ -33,15 +33,17 @@ struct Endpoint {
 pub struct Wanted {
     /// Type of the service, such as `metric-storage`.
     pub service_type: String,
-    /// `public`, `internal` or `admin`; `publicURL` and so on mean the same.
-    pub interface: String,
+    /// `public`, `internal` or `admin`, the one that is liked best first; `publicURL`
+    /// and so on mean the same.
+    pub interfaces: Vec<String>,
     /// Region; any, if none is named.
     pub region: Option<String>,
 }
 
 impl std::fmt::Display for Wanted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} endpoint of service type {}", self.interface(), self.service_type)?;
+        let interfaces: Vec<&str> = self.interfaces().collect();
+        write!(f, "{} endpoint of service type {}", interfaces.join(" or "), self.service_type)?;
         match &self.region {
             Some(region) => write!(f, " in region {region}"),
             None => Ok(()),
@@ -50,9 +52,9 @@ impl std::fmt::Display for Wanted {
 }
 
 impl Wanted {
-    /// The interface as version 3 of the catalog calls it.
-    fn interface(&self) -> &str {
-        self.interface.strip_suffix("URL").unwrap_or(&self.interface)
+    /// The interfaces as version 3 of the catalog calls them.
+    fn interfaces(&self) -> impl Iterator<Item = &str> {
+        self.interfaces.iter().map(|interface| interface.strip_suffix("URL").unwrap_or(interface))
     }
 }
 
@@ -73,12 +75,15 @@ impl Catalog {
     /// [`KeystoneError::NoEndpoint`], which names what there is.
     pub fn endpoint(&self, wanted: &Wanted) -> Result<String, KeystoneError> {
         let services = || self.0.iter().filter(|service| service.kind == wanted.service_type);
-        let fits = |endpoint: &&Endpoint| {
+        let fits = |endpoint: &&Endpoint, interface: &str| {
             let region = endpoint.region_id.as_ref().or(endpoint.region.as_ref());
-            endpoint.interface == wanted.interface()
+            endpoint.interface == interface
                 && wanted.region.as_ref().is_none_or(|wanted| Some(wanted) == region)
         };
-        let found = services().flat_map(|service| &service.endpoints).find(fits);
+        let found = wanted.interfaces().find_map(|interface| {
+            let mut endpoints = services().flat_map(|service| &service.endpoints);
+            endpoints.find(|endpoint| fits(endpoint, interface))
+        });
         if let Some(endpoint) = found {
             return Ok(endpoint.url.trim_end_matches('/').to_owned());
         }
@@ -124,7 +129,7 @@ mod tests {
     fn wanted(service_type: &str, interface: &str, region: Option<&str>) -> Wanted {
         Wanted {
             service_type: service_type.into(),
-            interface: interface.into(),
+            interfaces: interface.split(',').map(str::to_owned).collect(),
             region: region.map(str::to_owned),
         }
     }
@@ -136,6 +141,11 @@ mod tests {
         assert_eq!(url, "http://b/prometheus");
         let url = find(&wanted("identity", "publicURL", Some("one"))).unwrap();
         assert_eq!(url, "http://k/v3");
+        // The one that is liked best, whichever comes first.
+        let url = find(&wanted("metric-storage", "admin,internal,public", None)).unwrap();
+        assert_eq!(url, "http://b/prometheus");
+        let url = find(&wanted("metric-storage", "internal,public", Some("one"))).unwrap();
+        assert_eq!(url, "http://a/prometheus");
         let error = find(&wanted("metric-storage", "internal", Some("one"))).unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -90,7 +90,7 @@ impl Validator {
             session,
             identity: Wanted {
                 service_type: "identity".to_owned(),
-                interface: config.interface.clone(),
+                interfaces: vec![config.interface.clone()],
                 region: config.region_name.clone(),
             },
             cache_time: config.token_cache_time,

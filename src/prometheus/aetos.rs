@@ -38,17 +38,18 @@ pub struct AetosClient {
 }
 
 impl AetosClient {
-    /// A client that finds Aetos by interface and region in the catalog of `session`.
+    /// A client that finds Aetos by interface, of which the first is liked best, and
+    /// region in the catalog of `session`.
     pub fn new(
         session: Arc<Session>,
-        interface: &str,
+        interfaces: &[String],
         region: Option<&str>,
         retry_budget: Duration,
         max_response_bytes: usize,
     ) -> Self {
         let wanted = Wanted {
             service_type: SERVICE_TYPE.to_owned(),
-            interface: interface.to_owned(),
+            interfaces: interfaces.to_vec(),
             region: region.map(str::to_owned),
         };
         Self { session, shown: format!("the {wanted}"), wanted, retry_budget, max_response_bytes }

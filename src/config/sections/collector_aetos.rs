@@ -10,13 +10,21 @@ use crate::config::{
 /// The section.
 pub const GROUP: &str = "collector_aetos";
 
+const INTERFACES: &[&str] = &["internal", "public", "admin"];
+
 const OWN: &[Opt] = &[
     Opt::new(
         GROUP,
         "interface",
-        Kind::Choice { words: &["internal", "public", "admin"], ignore_case: false },
+        Kind::Choice { words: INTERFACES, ignore_case: false },
         "public",
         "Interface of Aetos (service type metric-storage) in Keystone's catalog.",
+    ),
+    Opt::unset(
+        GROUP,
+        "valid_interfaces",
+        Kind::List,
+        "Interfaces of Aetos in Keystone's catalog, the one that is liked best first; wins over interface.",
     ),
     Opt::unset(
         GROUP,
@@ -36,8 +44,8 @@ pub fn options() -> Vec<Opt> {
 pub struct CollectorAetos {
     /// How to log in; nothing if it is not configured.
     pub auth: Option<KeystoneAuth>,
-    /// Interface of Aetos in the catalog.
-    pub interface: String,
+    /// Interfaces of Aetos in the catalog, the one that is liked best first.
+    pub interfaces: Vec<String>,
     /// Region of Aetos in the catalog.
     pub region_name: Option<String>,
 }
@@ -48,9 +56,19 @@ impl CollectorAetos {
         login: &'static str,
     ) -> Result<Self, ConfigError> {
         let reach = Reach::read_with_timeout(reader, GROUP)?;
+        let mut interfaces = reader.list(GROUP, "valid_interfaces")?;
+        if let Some(other) =
+            interfaces.iter().find(|interface| !INTERFACES.contains(&interface.as_str()))
+        {
+            let allowed = format!("a list of {}, without `{other}`", INTERFACES.join(", "));
+            return Err(reader.refuse(GROUP, "valid_interfaces", allowed));
+        }
+        if interfaces.is_empty() {
+            interfaces.extend(reader.text(GROUP, "interface")?);
+        }
         Ok(Self {
             auth: KeystoneAuth::read(reader, login, reach)?,
-            interface: reader.text(GROUP, "interface")?.unwrap_or_default(),
+            interfaces,
             region_name: reader.filled(GROUP, "region_name")?,
         })
     }

@@ -14,7 +14,7 @@ use super::{Cloud, config, session};
 fn wanted(interface: &str, region: Option<&str>) -> Wanted {
     Wanted {
         service_type: "metric-storage".into(),
-        interface: interface.into(),
+        interfaces: vec![interface.into()],
         region: region.map(str::to_owned),
     }
 }
