@@ -5,6 +5,7 @@ use axum::{
     response::Response,
 };
 use serde_json::{Map, Value, json};
+use tracing::warn;
 
 use super::{json_response, page, window};
 use crate::{
@@ -46,6 +47,10 @@ pub(in crate::api) async fn get(
     let format = args.text("response_format").unwrap_or("table");
     if !FORMATS.contains(&format) {
         return Err(args.invalid("response_format", "value must be one of ['object', 'table']"));
+    }
+    if let Some(fields) = args.text("custom_fields") {
+        // As the reference does with OpenSearch; it is the query language of InfluxDB.
+        warn!("custom_fields = `{fields}` of a summary is ignored: qty and rate are all there is");
     }
     caller.may("summary:get_summary", &[("project_id", json!(caller.project_id()))])?;
     let Some(filters) = caller.narrow(args.filters("filters"), &state.keys.scope_key) else {
