@@ -14,9 +14,8 @@ use tracing::{info, warn};
 /// supervisor may both send theirs.
 const SAME_STOP: Duration = Duration::from_secs(1);
 
-/// A token that is cancelled by SIGTERM or SIGINT.
-pub fn on_signal() -> CancellationToken {
-    let token = CancellationToken::new();
+/// Has a token cancelled by SIGTERM or SIGINT.
+pub fn on_signal(token: &CancellationToken) {
     let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
     match kinds.map(signal) {
         [Ok(terminate), Ok(interrupt), Ok(hangup)] => {
@@ -24,7 +23,6 @@ pub fn on_signal() -> CancellationToken {
         }
         _ => warn!("Signals cannot be caught: a stop will not be clean"),
     }
-    token
 }
 
 async fn watch(

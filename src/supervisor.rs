@@ -54,6 +54,11 @@ impl Pulse {
         Self(Arc::new(Beats { name, longest, begun: Instant::now(), due: NEVER.into() }))
     }
 
+    /// Name of the loop.
+    pub fn name(&self) -> &'static str {
+        self.0.name
+    }
+
     /// A sign of life.
     pub fn beat(&self) {
         self.pause(Duration::ZERO);

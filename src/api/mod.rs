@@ -23,6 +23,7 @@ mod serve;
 mod stream;
 mod v1;
 mod v2;
+mod watched;
 
 use std::{
     path::PathBuf,
@@ -32,8 +33,8 @@ use std::{
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request},
-    http::{HeaderValue, StatusCode, Uri, header},
+    extract::{DefaultBodyLimit, MatchedPath, Request},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{Html, IntoResponse, Response},
     routing::{MethodRouter, any, get},
@@ -44,18 +45,31 @@ use uuid::Uuid;
 
 use crate::{
     config::sections::http::Http,
+    instruments::instruments,
     rating::Rater,
     state::{Database, scopes::ScopeKeys},
     storage::Storage,
     time::Clock,
+    watch::Watch,
 };
 
 pub use access::{Access, AccessError, CredentialsError};
 pub use healthcheck::Ends;
-pub use serve::{Limits, listen, pulse, serve};
+pub use serve::{Limits, listen, pulse, serve, serve_watch};
 
 /// Header that names a request, in answers and in the log.
 const REQUEST_ID: &str = "x-openstack-request-id";
+
+/// Methods that are counted by name.
+const METHODS: [Method; 7] = [
+    Method::GET,
+    Method::HEAD,
+    Method::OPTIONS,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+];
 
 const NOT_FOUND: &str = "<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n\
     <h1>Not Found</h1>\n<p>The requested URL was not found on the server. If you entered the URL \
@@ -80,6 +94,10 @@ pub struct AppState {
     pub access: Arc<Access>,
     /// What stands between clients and the API.
     pub http: Http,
+    /// How the daemon does.
+    pub watch: Arc<Watch>,
+    /// Whether Prometheus reads that here.
+    pub has_metrics: bool,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -88,10 +106,12 @@ pub struct AppState {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address is taken, or not ours.
-    #[error("cannot listen on {address}: {source}; check [api] port and --port")]
+    #[error("cannot listen on {address}: {source}; check {option}")]
     Listen {
         /// The address.
         address: String,
+        /// What says so.
+        option: &'static str,
         /// What the system said.
         source: std::io::Error,
     },
@@ -148,11 +168,13 @@ pub fn router(state: AppState, patience: Duration) -> Router {
         .layer(middleware::from_fn_with_state(state.http.proxy_headers, front::note))
         .layer(middleware::from_fn_with_state(Arc::new(state.http.cors.clone()), cors::answer));
     let check = Arc::new(state.http.healthcheck.clone());
+    let watched = watched::routes(state.watch.clone(), state.has_metrics);
     Router::new()
         .route("/healthcheck", any(healthcheck::answer))
         .route("/healthcheck/{*rest}", any(healthcheck::answer))
         .route("/healthcheck/", any(healthcheck::answer))
         .with_state(check)
+        .merge(watched)
         .fallback_service(routes.with_state(state))
 }
 
@@ -180,11 +202,15 @@ async fn with_request_id(request: Request, next: Next) -> Response {
     let id = format!("req-{}", Uuid::new_v4());
     let span = info_span!("request", id = %id);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let begin = Instant::now();
     let mut response = next.run(request).instrument(span.clone()).await;
-    span.in_scope(|| {
-        debug!("{method} {path}: {} in {:?}", response.status().as_u16(), begin.elapsed());
-    });
+    let (status, took) = (response.status().as_u16(), begin.elapsed());
+    span.in_scope(|| debug!("{method} {path}: {status} in {took:?}"));
+    // Clients may make names of methods up.
+    let method = if METHODS.contains(&method) { method.as_str() } else { "other" };
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    instruments().answered(method, route, status, took);
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }

@@ -34,8 +34,8 @@ use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 use tracing::{debug, info, warn};
 
-use super::{AppState, Ends, StartError, normalize_path, router};
-use crate::supervisor::Pulse;
+use super::{AppState, Ends, StartError, normalize_path, router, watched};
+use crate::{instruments::instruments, supervisor::Pulse, watch::Watch};
 
 /// Largest head of a request, in bytes; more is refused with 431. Tokens and long
 /// lists of filters have room in it.
@@ -62,18 +62,24 @@ pub struct Limits {
     pub grace: Duration,
 }
 
-/// Listens: from then on the system keeps connections for [`serve`].
+/// Listens: from then on the system keeps connections for [`serve`]. `option` says so.
 ///
 /// # Errors
 /// An address that cannot be used.
-pub async fn listen(host: &str, port: u16) -> Result<TcpListener, StartError> {
+pub async fn listen(
+    host: &str,
+    port: u16,
+    option: &'static str,
+) -> Result<TcpListener, StartError> {
     let address =
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    let listener = TcpListener::bind(&address)
-        .await
-        .map_err(|source| StartError::Listen { address: address.clone(), source })?;
+    let listener = TcpListener::bind(&address).await.map_err(|source| StartError::Listen {
+        address: address.clone(),
+        option,
+        source,
+    })?;
     let local = listener.local_addr().map_or(address, |local| local.to_string());
-    info!("The API listens on http://{local}");
+    info!("Listening on http://{local}");
     Ok(listener)
 }
 
@@ -92,6 +98,17 @@ pub async fn serve(
 ) {
     let service = router(state, limits.patience);
     accept(listener, service, &stop, limits, &pulse).await;
+}
+
+/// Serves what is told of the daemon, and nothing else, until told to stop.
+pub async fn serve_watch(
+    listener: TcpListener,
+    watch: Arc<Watch>,
+    stop: CancellationToken,
+    limits: Limits,
+    pulse: Pulse,
+) {
+    accept(listener, watched::routes(watch, true), &stop, limits, &pulse).await;
 }
 
 /// A connection that ends if its client accepts nothing for too long.
@@ -231,10 +248,12 @@ async fn accept<S>(
         let connection =
             server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         let watched = graceful.watch(connection);
+        instruments().connections.inc();
         tokio::spawn(async move {
             if let Err(error) = watched.await {
                 debug!("A connection ended: {error}");
             }
+            instruments().connections.dec();
             drop(place);
         });
     }

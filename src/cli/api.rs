@@ -3,10 +3,14 @@
 use std::{process::ExitCode, sync::Arc};
 
 use clap::Args;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::wiring;
+use super::{processor, wiring};
 use crate::{api, config::Config, shutdown, supervisor::Supervisor};
+
+/// What says where the API listens.
+const OPTION: &str = "[api] port and --port";
 
 /// Arguments of the commands.
 #[derive(Debug, Args)]
@@ -27,7 +31,7 @@ impl Arguments {
 }
 
 /// What clients are held to.
-fn limits(config: &Config) -> api::Limits {
+pub(super) fn limits(config: &Config) -> api::Limits {
     api::Limits {
         connections: config.ratekitty.api_max_connections,
         patience: config.ratekitty.api_client_timeout,
@@ -38,12 +42,15 @@ fn limits(config: &Config) -> api::Limits {
 /// Runs the API.
 pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let database = wiring::database(config).await?;
-    let state = wiring::app_state(config, &database)?;
-    let (host, port) = arguments.address(config);
-    let listener = api::listen(&host, port).await?;
-    let stop = shutdown::on_signal();
+    let stop = CancellationToken::new();
     let pulse = api::pulse();
-    let _serving = Supervisor::from_environment().serving(&stop, vec![pulse.clone()]);
+    let pulses = vec![pulse.clone()];
+    let watch = wiring::watch(config, &database, pulses.clone(), <_>::default(), &stop);
+    let state = wiring::app_state(config, &database, watch)?;
+    let (host, port) = arguments.address(config);
+    let listener = api::listen(&host, port, OPTION).await?;
+    shutdown::on_signal(&stop);
+    let _serving = Supervisor::from_environment().serving(&stop, pulses);
     api::serve(listener, state, stop, limits(config), pulse).await;
     info!("The API stopped");
     Ok(ExitCode::SUCCESS)
@@ -55,15 +62,18 @@ pub(super) async fn run_with_processor(
     arguments: Arguments,
 ) -> anyhow::Result<ExitCode> {
     let database = wiring::database(config).await?;
-    let state = wiring::app_state(config, &database)?;
     let pipeline = Arc::new(wiring::pipeline(config, &database)?);
     wiring::prepare(&pipeline).await?;
     let (host, port) = arguments.address(config);
-    let listener = api::listen(&host, port).await?;
-    let stop = shutdown::on_signal();
+    let listener = api::listen(&host, port, OPTION).await?;
     let limits = limits(config);
+    let stop = CancellationToken::new();
     let pulse = api::pulse();
-    let pulses = pipeline.pulses().into_iter().chain([pulse.clone()]).collect();
+    let pulses: Vec<_> = pipeline.pulses().into_iter().chain([pulse.clone()]).collect();
+    let watch = wiring::watch(config, &database, pulses.clone(), pipeline.found(), &stop);
+    processor::serve_watch(config, watch.clone(), &stop).await?;
+    let state = wiring::app_state(config, &database, watch)?;
+    shutdown::on_signal(&stop);
     // Also when it panics.
     let stop_all = stop.clone().drop_guard();
     let stop_api = stop.clone();

@@ -3,10 +3,13 @@
 use std::{io::IsTerminal, process::ExitCode, sync::Arc};
 
 use clap::Args;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{answer, wiring};
-use crate::{config::Config, processor::Progress, shutdown, supervisor::Supervisor};
+use super::{answer, api::limits, wiring};
+use crate::{
+    api, config::Config, processor::Progress, shutdown, supervisor::Supervisor, watch::Watch,
+};
 
 /// Arguments of the command.
 #[derive(Debug, Args)]
@@ -23,19 +26,39 @@ impl Arguments {
     }
 }
 
+/// Listens where `[ratekitty] processor_listen` says, and tells there how the daemon
+/// does, until told to stop.
+pub(super) async fn serve_watch(
+    config: &Config,
+    watch: Arc<Watch>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    if let Some((host, port)) = &config.ratekitty.processor_listen {
+        let listener = api::listen(host, *port, "[ratekitty] processor_listen").await?;
+        let serving = api::serve_watch(listener, watch, stop.clone(), limits(config), api::pulse());
+        tokio::spawn(serving);
+    }
+    Ok(())
+}
+
 /// Runs the command.
 pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let database = wiring::database(config).await?;
     let pipeline = Arc::new(wiring::pipeline(config, &database)?);
     wiring::prepare(&pipeline).await?;
-    let stop = shutdown::on_signal();
+    let stop = CancellationToken::new();
     if !arguments.once {
+        let pulses = pipeline.pulses();
+        let watch = wiring::watch(config, &database, pulses.clone(), pipeline.found(), &stop);
+        serve_watch(config, watch, &stop).await?;
+        shutdown::on_signal(&stop);
         info!("The processor starts, rating periods of {} s", config.collect.period);
-        let _serving = Supervisor::from_environment().serving(&stop, pipeline.pulses());
+        let _serving = Supervisor::from_environment().serving(&stop, pulses);
         pipeline.run(&stop).await;
         info!("The processor stopped");
         return Ok(ExitCode::SUCCESS);
     }
+    shutdown::on_signal(&stop);
     let progress = Arc::new(Progress::shown());
     let outcome = pipeline.run_once(&progress, &stop).await?;
     let again = Arc::new(Progress::quiet());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use secrecy::ExposeSecret;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
@@ -16,13 +17,16 @@ use crate::{
     lock::Coordinator,
     processor::Pipeline,
     rating::Rater,
+    schedule::Schedule,
     state::{
         Database,
         schema::{self, Condition},
         scopes::ScopeKeys,
     },
     storage,
+    supervisor::Pulse,
     time::{Clock, RealClock},
+    watch::{Found, Watch},
 };
 
 /// Opens the state database, whose tables must be of our revision. Two things
@@ -102,8 +106,35 @@ pub(super) fn pipeline(config: &Config, database: &Database) -> anyhow::Result<P
     pipeline.with_context(|| format!("metrics file `{}`", config.collect.metrics_conf.display()))
 }
 
+/// How the daemon does: whether loops go on, and how far the scopes are that were found.
+pub(super) fn watch(
+    config: &Config,
+    database: &Database,
+    pulses: Vec<Pulse>,
+    found: Found,
+    stop: &CancellationToken,
+) -> Arc<Watch> {
+    Arc::new(Watch {
+        database: database.clone(),
+        keys: scope_keys(config),
+        schedule: Schedule {
+            period: config.collect.period,
+            wait_periods: config.collect.wait_periods,
+        },
+        clock: clock(),
+        pulses,
+        found,
+        stop: stop.clone(),
+        storage: config.storage.backend.clone(),
+    })
+}
+
 /// What the API needs, over a database.
-pub(super) fn app_state(config: &Config, database: &Database) -> anyhow::Result<AppState> {
+pub(super) fn app_state(
+    config: &Config,
+    database: &Database,
+    watch: Arc<Watch>,
+) -> anyhow::Result<AppState> {
     let clock = clock();
     let access = Access::new(config, &super::search_path(), &clock)?;
     Ok(AppState {
@@ -115,6 +146,8 @@ pub(super) fn app_state(config: &Config, database: &Database) -> anyhow::Result<
         metrics_conf: config.collect.metrics_conf.clone(),
         access: Arc::new(access),
         http: config.http.clone(),
+        watch,
+        has_metrics: config.ratekitty.api_metrics,
         clock,
     })
 }

@@ -16,6 +16,7 @@ use super::{BuildError, FetchError, Fetcher};
 use crate::{
     config::{Config, ConfigError},
     http::{self, retry::retry},
+    instruments::Asked,
     keystone::{KeystoneError, Session, Sessions},
 };
 
@@ -115,8 +116,10 @@ impl KeystoneFetcher {
         path: &str,
         what: &'static str,
     ) -> Result<T, KeystoneError> {
-        retry(self.session.retry_budget(), "A request to Keystone", || self.try_get(path, what))
-            .await
+        retry(self.session.retry_budget(), Asked::Keystone, "A request to Keystone", || {
+            self.try_get(path, what)
+        })
+        .await
     }
 
     async fn try_get<T: DeserializeOwned>(

@@ -1,4 +1,5 @@
-//! The one retry loop: exponential, jittered, within a total time budget.
+//! The one retry loop: exponential, jittered, within a total time budget. It counts
+//! and times each try.
 //!
 //! Only for requests that may be repeated without harm.
 
@@ -7,6 +8,8 @@ use std::time::Duration;
 use rand::Rng;
 use tokio::time::Instant;
 use tracing::warn;
+
+use crate::instruments::{Answered, Asked, instruments};
 
 /// First pause; each next one doubles, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -38,6 +41,7 @@ pub fn retry_after(headers: &reqwest::header::HeaderMap) -> Option<Duration> {
 /// The last error.
 pub async fn retry<T, E, F>(
     budget: Duration,
+    asked: Asked,
     what: &str,
     mut operation: impl FnMut() -> F,
 ) -> Result<T, E>
@@ -48,9 +52,17 @@ where
     let deadline = Instant::now() + budget;
     let mut pause = FIRST_PAUSE;
     loop {
-        let error = match operation().await {
+        let begun = Instant::now();
+        let result = operation().await;
+        let answered = match &result {
+            Ok(_) => Answered::Well,
+            Err(error) if error.is_retryable() => Answered::Passing,
+            Err(_) => Answered::Refused,
+        };
+        instruments().asked(asked, answered, begun.elapsed());
+        let error = match result {
             Ok(value) => return Ok(value),
-            Err(error) if !error.is_retryable() => return Err(error),
+            Err(error) if answered == Answered::Refused => return Err(error),
             Err(error) => error,
         };
         // Half to full pause, so that workers that failed together do not
@@ -85,11 +97,12 @@ mod tests {
     async fn gives_up_when_the_budget_is_spent() {
         let mut tries = 0;
         let start = Instant::now();
-        let result: Result<(), Fault> = retry(Duration::from_secs(5), "it", || {
-            tries += 1;
-            std::future::ready(Err(Fault(true)))
-        })
-        .await;
+        let result: Result<(), Fault> =
+            retry(Duration::from_secs(5), Asked::Prometheus, "it", || {
+                tries += 1;
+                std::future::ready(Err(Fault(true)))
+            })
+            .await;
         assert!(result.is_err());
         assert!((4..20).contains(&tries), "{tries}");
         assert!(start.elapsed() <= Duration::from_secs(5));
@@ -98,11 +111,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn does_not_repeat_what_cannot_help() {
         let mut tries = 0;
-        let result: Result<(), Fault> = retry(Duration::from_secs(5), "it", || {
-            tries += 1;
-            std::future::ready(Err(Fault(false)))
-        })
-        .await;
+        let result: Result<(), Fault> =
+            retry(Duration::from_secs(5), Asked::Prometheus, "it", || {
+                tries += 1;
+                std::future::ready(Err(Fault(false)))
+            })
+            .await;
         assert!(result.is_err());
         assert_eq!(tries, 1);
     }

@@ -24,7 +24,9 @@ use tokio::sync::Semaphore;
 use tracing::{error, warn};
 
 use super::{KeystoneError, Session, Token, Wanted, memcached::Memcached};
-use crate::{config::sections::keystone_authtoken::KeystoneAuthtoken, http, time::Clock};
+use crate::{
+    config::sections::keystone_authtoken::KeystoneAuthtoken, http, instruments::Asked, time::Clock,
+};
 
 /// Good tokens that are remembered at most.
 const MOST: usize = 20_000;
@@ -208,9 +210,12 @@ impl Validator {
 
     /// Asks Keystone; nothing if the token is bad.
     async fn ask(&self, token: &str, allow_expired: bool) -> Result<Option<Token>, KeystoneError> {
-        http::retry::retry(self.session.retry_budget(), "Validating a token", || {
-            self.try_ask(token, allow_expired)
-        })
+        http::retry::retry(
+            self.session.retry_budget(),
+            Asked::Keystone,
+            "Validating a token",
+            || self.try_ask(token, allow_expired),
+        )
         .await
     }
 

@@ -27,13 +27,14 @@ mod session;
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
+use crate::instruments::instruments;
 use place::Place;
 
 /// Longest time for one question to a server.
@@ -207,10 +208,12 @@ impl Coordinator {
         let Some(claim) = Claim::new(self.driver.key(&self.place, name)) else {
             return Ok(None);
         };
-        let held = self
-            .driver
-            .take(name)
-            .await
+        let begun = Instant::now();
+        let held = self.driver.take(name).await;
+        if let Ok(held) = &held {
+            instruments().locked(held.is_some(), begun.elapsed());
+        }
+        let held = held
             .map_err(|problem| LockError::Unavailable { place: self.place.to_string(), problem })?;
         Ok(held.map(|held| Lock {
             held: Some((held, claim)),

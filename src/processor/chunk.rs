@@ -32,6 +32,7 @@ use super::{
 use crate::{
     collector::Usage,
     dataframe::DataFrame,
+    instruments::{Work, instruments},
     lock::{Lock, LockName},
     state::{
         Step,
@@ -431,6 +432,7 @@ impl Pipeline {
         let now = self.clock.now();
         let replacements: Vec<Replacement<'_>> =
             held.iter().map(|(scope, frames)| self.advance(scope, frames, last, now)).collect();
+        let begun = Instant::now();
         let mut stored = self.storage.replace_all(&replacements).await;
         for tries in 1..TRIES {
             if !stored.as_ref().is_err_and(StorageError::is_conflict) {
@@ -443,11 +445,13 @@ impl Pipeline {
         let names = || held.iter().map(|(scope, _)| scope.scope_id.clone());
         match stored {
             Ok(()) => {
+                instruments().stored(begun.elapsed());
                 for (scope, frames) in &held {
                     let scope_id = &scope.scope_id;
                     for frame in frames {
                         let (points, period) = (frame.len(), frame.period);
                         cycle.progress.period_done(points);
+                        instruments().rated(Work::Rating, points);
                         debug!(
                             scope.id = scope_id, %period, points,
                             "Rated {points} data points of scope `{scope_id}` in the period {period}"

@@ -15,7 +15,6 @@ mod progress;
 mod queue;
 mod reprocess;
 pub mod reset;
-mod schedule;
 mod skip_expr;
 
 use std::{
@@ -38,8 +37,10 @@ use crate::{
         sections::ratekitty::FirstPeriod,
     },
     fetcher::{FetchError, Fetcher},
+    instruments::{Work, instruments},
     lock::{Coordinator, Lock, LockError, LockName},
     rating::{Rater, ScopeRater},
+    schedule::Schedule,
     state::{
         Database, StateError, periods,
         scopes::{self, ScopeKeys, ScopeState},
@@ -47,13 +48,13 @@ use crate::{
     storage::Storage,
     supervisor::Pulse,
     time::{Clock, Period, month_of},
+    watch::Found,
 };
 
 use chunk::{Chunk, Pace};
 pub use period::PeriodError;
 pub use progress::Progress;
 use queue::Turn;
-pub use schedule::Schedule;
 pub use skip_expr::{Skip, UnsupportedExpression};
 
 /// Pause before the fetcher is asked again after it failed.
@@ -95,6 +96,7 @@ pub struct Pipeline {
     metrics: Vec<(Arc<MetricDefinition>, Skip)>,
     pace: Pace,
     pulses: Pulses,
+    found: Found,
 }
 
 /// Of the loops of [`Pipeline::run`].
@@ -181,12 +183,14 @@ impl Cycle {
 
     fn busy(&self, scope_id: &str) {
         debug!(scope.id = %scope_id, "Scope `{scope_id}` is being rated by someone else");
+        instruments().busy();
         self.progress.scope_done();
         self.tally(|outcome| outcome.busy += 1);
     }
 
     fn no_locks(&self, error: &LockError) {
         error!(error = %error, "Nothing is rated until locks can be had: {error}");
+        instruments().failed(Work::Rating, "lock", 1);
         self.tally(|outcome| outcome.failed += 1);
     }
 
@@ -202,6 +206,7 @@ impl Cycle {
                 "Scope `{scope_id}` and {count} more are not rated, and are tried again in the next cycle: {error}"
             ),
         }
+        instruments().failed(Work::Rating, error.reason(), scopes.len());
         scopes.iter().for_each(|_| self.progress.scope_done());
         self.tally(|outcome| outcome.failed += scopes.len());
     }
@@ -273,6 +278,7 @@ impl Pipeline {
             metrics: definitions,
             pace: Pace::default(),
             pulses,
+            found: Found::default(),
         })
     }
 
@@ -280,6 +286,11 @@ impl Pipeline {
     pub fn pulses(&self) -> Vec<Pulse> {
         let Pulses { cycles, reprocessing, resets } = &self.pulses;
         [cycles, reprocessing, resets].map(Clone::clone).into()
+    }
+
+    /// The scopes that the fetcher named last.
+    pub fn found(&self) -> Found {
+        self.found.clone()
     }
 
     /// Begin of the first period of a scope that has none.
@@ -336,6 +347,8 @@ impl Pipeline {
             () = stop.cancelled() => return Ok(Outcome { stopped: true, ..outcome }),
         };
         outcome.scopes = scopes.len();
+        instruments().scopes_found.set(i64::try_from(scopes.len()).unwrap_or(i64::MAX));
+        self.found.set(&scopes);
         self.pulses.cycles.beat();
         let states = scopes::overview(&self.database, &self.keys).await?;
         let (mut due, next_due) = self.due(scopes, &states);
@@ -509,6 +522,7 @@ impl Pipeline {
                 Ok(points) => {
                     tries = 0;
                     progress.period_done(points);
+                    instruments().rated(Work::Rating, points);
                     debug!(
                         scope.id = scope_id, %period, points,
                         "Rated {points} data points of scope `{scope_id}` in the period {period}"
@@ -536,8 +550,10 @@ impl Pipeline {
         while !stop.is_cancelled() {
             self.pulses.cycles.beat();
             let progress = Arc::new(Progress::quiet());
+            let begun = Instant::now();
             let pause = match self.cycle(&progress, stop, Some(LONG_CYCLE)).await {
                 Ok(outcome) => {
+                    instruments().cycle_ended(begun.elapsed());
                     info!(
                         scopes = outcome.scopes,
                         failed = outcome.failed,
@@ -552,6 +568,7 @@ impl Pipeline {
                     self.pause(&outcome, failures)
                 }
                 Err(error) => {
+                    instruments().cycles_failed.inc();
                     error!(error = %error, "Cannot begin a cycle, trying again: {error}");
                     RETRY_PAUSE
                 }

@@ -1,6 +1,9 @@
 //! One period of one scope: collect → rate → skip → store → advance.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use tracing::info;
@@ -10,6 +13,7 @@ use crate::{
     collector::CollectError,
     config::metrics_yml::MetricDefinition,
     dataframe::{DataFrame, DataPoint},
+    instruments::instruments,
     lock::{Lock, LockError},
     rating::{RatingError, ScopeRater},
     state::{StateError, Step, scopes::ScopeState},
@@ -52,6 +56,19 @@ pub enum PeriodError {
 }
 
 impl PeriodError {
+    /// What failed, in one word: for counting.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Collect(_) => "collect",
+            Self::Timeout { .. } => "timeout",
+            Self::Rating(_) => "rating",
+            Self::Skip(_) => "skip",
+            Self::Storage(_) => "storage",
+            Self::State(_) => "state",
+            Self::Lock(_) => "lock",
+        }
+    }
+
     /// Whether someone else was in the way, so that it may do better at once.
     pub(super) fn is_passing(&self) -> bool {
         match self {
@@ -87,8 +104,10 @@ impl Pipeline {
             now: self.clock.now(),
         };
         lock.check().await?;
+        let begun = Instant::now();
         // Also without points: what an earlier try may have left must go.
         self.storage.replace(scope_id, &frame, &step).await?;
+        instruments().stored(begun.elapsed());
         Ok(frame.len())
     }
 

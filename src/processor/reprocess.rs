@@ -26,6 +26,7 @@ use super::{
     queue::{self, Turn},
 };
 use crate::{
+    instruments::{Work, instruments},
     lock::{Lock, LockName},
     rating::ScopeRater,
     state::{
@@ -137,6 +138,7 @@ impl Pipeline {
             Ok(Progressed::Done) => Turn::DONE,
             Err(error) => {
                 let Waiting { id, scope_id, .. } = &waiting;
+                instruments().failed(Work::Reprocessing, error.reason(), 1);
                 error!(
                     scope.id = %scope_id, error = %error,
                     "Reprocessing {id} of scope `{scope_id}` does not go on, and is tried again: {error}"
@@ -199,6 +201,7 @@ impl Pipeline {
                 Ok(points) => {
                     tries = 0;
                     progress.period_done(points);
+                    instruments().rated(Work::Reprocessing, points);
                     debug!(
                         scope.id = %schedule.scope_id, %period, points,
                         "Rated {points} data points of scope `{}` again in the period {period}",

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     http::{self, BodyError, retry::retry},
+    instruments::Asked,
     keystone::{SendError, Session, Wanted},
     time::isoformat,
 };
@@ -169,13 +170,20 @@ impl PrometheusClientBase for AetosClient {
         &self.shown
     }
 
+    fn asked(&self) -> Asked {
+        Asked::Aetos
+    }
+
     async fn get(
         &self,
         endpoint: &str,
         params: &[(&str, String)],
     ) -> Result<Answer, PrometheusError> {
         debug!("Asking Aetos for {endpoint}: {params:?}");
-        retry(self.retry_budget, "A request to Aetos", || self.try_get(endpoint, params)).await
+        retry(self.retry_budget, Asked::Aetos, "A request to Aetos", || {
+            self.try_get(endpoint, params)
+        })
+        .await
     }
 
     async fn read(

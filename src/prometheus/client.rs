@@ -10,6 +10,7 @@ use super::{Answer, BodySink, PrometheusClientBase, PrometheusError, read_into, 
 use crate::{
     config::sections::PrometheusEndpoint,
     http::{self, BodyError, ClientError, ClientSettings, Redirects, retry::retry},
+    instruments::Asked,
 };
 
 /// Length of the parameters that are sent in a URL; longer ones go into the body.
@@ -127,7 +128,7 @@ impl PrometheusClientBase for PrometheusClient {
     ) -> Result<Answer, PrometheusError> {
         debug!("Asking Prometheus for {endpoint}: {params:?}");
         let what = format!("A request to Prometheus at {}", self.shown_base);
-        retry(self.retry_budget, &what, || self.try_get(endpoint, params)).await
+        retry(self.retry_budget, Asked::Prometheus, &what, || self.try_get(endpoint, params)).await
     }
 
     async fn read(

@@ -21,6 +21,7 @@ use crate::{
         self,
         retry::{Retryable, retry},
     },
+    instruments::Asked,
     keystone::KeystoneError,
     time::isoformat,
 };
@@ -213,6 +214,11 @@ pub trait PrometheusClientBase: Send + Sync {
     /// URL for messages, without credentials.
     fn url(&self) -> &str;
 
+    /// As what its requests are counted.
+    fn asked(&self) -> Asked {
+        Asked::Prometheus
+    }
+
     /// Asks an endpoint of the API (such as `query`), trying again what can be
     /// tried again.
     ///
@@ -298,7 +304,7 @@ pub trait PrometheusClientBase: Send + Sync {
         };
         let Some(AtSteps { endpoint, params, may_exceed }) = asked else { return Ok(None) };
         let what = format!("A request to Prometheus at {}", self.url());
-        let result = retry(self.retry_budget(), &what, || async {
+        let result = retry(self.retry_budget(), self.asked(), &what, || async {
             let mut sink = SeriesSink {
                 url: self.url(),
                 seed: SeriesSeed { labels, steps, may_exceed },

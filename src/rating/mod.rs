@@ -19,6 +19,7 @@ use tokio::{sync::Mutex, time::Instant};
 use crate::{
     config::Config,
     dataframe::DataFrame,
+    instruments::instruments,
     state::{
         Database, StateError, collectors,
         modules::{self, ModuleState},
@@ -126,7 +127,8 @@ fn kept_or_new<T: PartialEq>(kept: Arc<T>, new: T) -> Arc<T> {
 #[derive(Debug, Clone)]
 pub struct ScopeRater {
     loaded: Loaded,
-    modules: Arc<Vec<Box<dyn RatingModule>>>,
+    /// With their names.
+    modules: Arc<Vec<(&'static str, Box<dyn RatingModule>)>>,
     validity: Validity,
 }
 
@@ -221,18 +223,18 @@ impl Rater {
             .collect();
         enabled.sort_by_key(|module| std::cmp::Reverse(module.priority));
         let mut validity = Validity::default();
-        let mut compiled: Vec<Box<dyn RatingModule>> = Vec::new();
+        let mut compiled: Vec<(&'static str, Box<dyn RatingModule>)> = Vec::new();
         for module in enabled {
             match module.name.as_str() {
                 "hashmap" => {
                     let rules = hashmap::Rules::compile(&loaded.rows, scope_id, at);
                     validity = validity.and(rules.validity());
-                    compiled.push(Box::new(rules));
+                    compiled.push(("hashmap", Box::new(rules)));
                 }
                 "pyscripts" => {
                     let scripts = Scripts::at(self.workers.clone(), &loaded.scripts, at);
                     validity = validity.and(scripts.validity());
-                    compiled.push(Box::new(scripts));
+                    compiled.push(("pyscripts", Box::new(scripts)));
                 }
                 other => return Err(RatingError::Unavailable(other.to_owned())),
             }
@@ -247,8 +249,11 @@ impl ScopeRater {
     /// # Errors
     /// Points that cannot be rated.
     pub async fn rate(&self, frame: &mut DataFrame) -> Result<(), RatingError> {
-        for module in self.modules.iter() {
-            module.rate(frame).await?;
+        for (name, module) in self.modules.iter() {
+            let begun = Instant::now();
+            let rated = module.rate(frame).await;
+            instruments().module_took(name, begun.elapsed());
+            rated?;
         }
         Ok(())
     }

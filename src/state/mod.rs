@@ -27,9 +27,9 @@ use std::{
 };
 
 use sea_orm::{
-    DatabaseBackend, DatabaseConnection, DatabaseTransaction, DbErr, IsolationLevel, RuntimeErr,
-    SqliteTransactionMode, SqlxMySqlConnector, SqlxPostgresConnector, SqlxSqliteConnector,
-    TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseBackend, DatabaseConnection, DatabaseTransaction, DbErr,
+    IsolationLevel, RuntimeErr, SqliteTransactionMode, SqlxMySqlConnector, SqlxPostgresConnector,
+    SqlxSqliteConnector, TransactionOptions, TransactionTrait,
     sqlx::{
         self, Connection, Executor,
         mysql::{MySqlConnectOptions, MySqlConnection, MySqlPoolOptions},
@@ -225,6 +225,14 @@ impl Database {
     /// A URL that is not known, a database that cannot be opened.
     pub async fn connect(settings: &Settings) -> Result<Self, StateError> {
         Self::open(settings, true).await
+    }
+
+    /// Sees whether it answers.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn ping(&self) -> Result<(), StateError> {
+        self.pool.execute_unprepared("SELECT 1").await.to("answer").map(drop)
     }
 
     /// Opens the database of `[database] connection` if it is there: for who

@@ -28,7 +28,7 @@ struct Served {
 async fn served() -> Served {
     let app = TestApp::new("2026-11-01T05:00:00Z", "", "metrics: {}\n").await;
     let (stop, state) = (CancellationToken::new(), app.state());
-    let listener = api::listen("127.0.0.1", 0).await.unwrap();
+    let listener = api::listen("127.0.0.1", 0, "the test").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let limits = Limits { connections: PLACES, patience: PATIENCE, grace: Duration::from_secs(1) };
     let until_stop = stop.clone();

@@ -10,11 +10,12 @@ use std::{
 const LAYERS: &[&[&str]] = &[
     &["text"],
     &["decimal", "time"],
-    &["dataframe"],
+    &["dataframe", "instruments", "schedule"],
     &["config"],
     &["http", "policy", "telemetry", "shutdown", "supervisor"],
     &["keystone"],
     &["lock", "prometheus", "state"],
+    &["watch"],
     &["fetcher", "collector", "rating", "storage"],
     &["processor", "api"],
     &["cli"],

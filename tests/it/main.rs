@@ -29,6 +29,7 @@ mod scripts;
 mod storage;
 mod supervision;
 mod support;
+mod watched;
 
 use std::path::PathBuf;
 

@@ -88,6 +88,19 @@ pub const OPTIONS: &[Opt] = &[
     ),
     Opt::new(
         "ratekitty",
+        "api_metrics",
+        Kind::Bool,
+        "true",
+        "Whether the API has /metrics, for Prometheus.",
+    ),
+    Opt::unset(
+        "ratekitty",
+        "processor_listen",
+        Kind::Str,
+        "Address and port on which the processor has /metrics, /livez and /readyz, such as 127.0.0.1:9899; unset: none.",
+    ),
+    Opt::new(
+        "ratekitty",
         "other_collectors",
         OTHERS,
         "refuse",
@@ -133,10 +146,22 @@ pub struct Ratekitty {
     pub api_max_connections: usize,
     /// Longest wait for a client.
     pub api_client_timeout: Duration,
+    /// Whether the API has a page for Prometheus.
+    pub api_metrics: bool,
+    /// Where the processor has one.
+    pub processor_listen: Option<(String, u16)>,
     /// Whether periods may be rated that another collector has rated, too.
     pub beside_other_collectors: bool,
     /// This program, for workers; `None`: the running one.
     pub program: Option<PathBuf>,
+}
+
+/// An address, without the brackets that one of version 6 has, and a port.
+fn address(text: &str) -> Option<(String, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_fine = !host.is_empty() && (inner.is_some() || !host.contains(':'));
+    is_fine.then(|| Some((inner.unwrap_or(host).to_owned(), port.parse().ok()?)))?
 }
 
 impl Ratekitty {
@@ -172,6 +197,14 @@ impl Ratekitty {
             pyscripts_memory: reader.required_int::<u64>(group, "pyscripts_memory")? << 20,
             api_max_connections: reader.required_int(group, "api_max_connections")?,
             api_client_timeout: seconds("api_client_timeout")?,
+            api_metrics: reader.flag(group, "api_metrics")?,
+            processor_listen: match reader.filled(group, "processor_listen")? {
+                None => None,
+                Some(text) => Some(address(&text).ok_or_else(|| {
+                    let allowed = "an address and a port, such as 127.0.0.1:9899 or [::1]:9899";
+                    reader.refuse(group, "processor_listen", allowed)
+                })?),
+            },
             beside_other_collectors: reader.text(group, "other_collectors")?.as_deref()
                 == Some("keep"),
             program: reader.filled(group, "program")?.map(PathBuf::from),

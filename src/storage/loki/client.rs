@@ -22,6 +22,7 @@ use crate::{
         self, BodyError, ClientError, ClientSettings, Redirects,
         retry::{retry, retry_after},
     },
+    instruments::Asked,
 };
 
 /// Characters of Loki's words that are kept.
@@ -194,7 +195,8 @@ impl LokiClient {
             let pushed = {
                 let _turn = self.pushes.acquire().await;
                 let what = format!("A push to Loki at {}", self.shown(Part::Write));
-                retry(self.retry_budget, &what, || self.try_push(&streams, &body)).await
+                retry(self.retry_budget, Asked::LokiPush, &what, || self.try_push(&streams, &body))
+                    .await
             };
             match pushed {
                 Ok(()) => {}
@@ -276,7 +278,7 @@ impl LokiClient {
         debug!("Asking Loki for {endpoint} {parameters:?}: {query}");
         let _turn = self.queries.acquire().await;
         let what = format!("A query to Loki at {}", self.shown(Part::Read));
-        let body = retry(self.retry_budget, &what, || {
+        let body = retry(self.retry_budget, Asked::LokiQuery, &what, || {
             let url = format!("{}/{endpoint}", self.read_url);
             let text = [("query", query.to_owned())];
             let request = if query.len() <= LONGEST_IN_URL {

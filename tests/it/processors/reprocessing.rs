@@ -5,9 +5,10 @@ use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use ratekitty::{
     processor::{
-        Progress, Schedule,
+        Progress,
         reset::{ResetError, reset},
     },
+    schedule::Schedule,
     state::{reprocessing, resets, scopes},
     time::seconds,
 };

@@ -15,9 +15,11 @@ use ratekitty::{
     lock::Coordinator,
     processor::{Outcome, Pipeline, Progress, UnsupportedExpression},
     rating::Rater,
+    schedule::Schedule,
     state::{Database, schema, scopes::ScopeKeys},
     storage::{self, Storage},
     time::{Clock, ManualClock},
+    watch::{Found, Watch},
 };
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -187,24 +189,46 @@ impl TestApp {
         AppState {
             storage: self.storage.clone(),
             database: self.database.clone(),
-            keys: ScopeKeys {
-                scope_key: self.config.collect.scope_key.clone(),
-                fetcher: "prometheus".into(),
-                collector: "prometheus".into(),
-            },
+            keys: self.keys(),
             rater: Arc::new(Rater::new(&self.config, self.database.clone())),
             period: self.config.collect.period,
             metrics_conf: self.config.collect.metrics_conf.clone(),
             access: self.access(),
             http: self.config.http.clone(),
+            watch: self.watch(),
+            has_metrics: self.config.ratekitty.api_metrics,
             clock: Arc::new(self.clock.clone()),
+        }
+    }
+
+    /// How it does.
+    pub fn watch(&self) -> Arc<Watch> {
+        let collect = &self.config.collect;
+        Arc::new(Watch {
+            database: self.database.clone(),
+            keys: self.keys(),
+            schedule: Schedule { period: collect.period, wait_periods: collect.wait_periods },
+            clock: Arc::new(self.clock.clone()),
+            pulses: Vec::new(),
+            found: Found::default(),
+            stop: CancellationToken::new(),
+            storage: self.config.storage.backend.clone(),
+        })
+    }
+
+    /// By what its API tells scopes from others.
+    fn keys(&self) -> ScopeKeys {
+        ScopeKeys {
+            scope_key: self.config.collect.scope_key.clone(),
+            fetcher: "prometheus".into(),
+            collector: "prometheus".into(),
         }
     }
 
     /// Serves the API until `stop`, and gives its URL.
     pub async fn serve(&self, stop: &CancellationToken) -> String {
         let (state, stop) = (self.state(), stop.clone());
-        let listener = api::listen("127.0.0.1", 0).await.unwrap();
+        let listener = api::listen("127.0.0.1", 0, "the test").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
             let limits = api::Limits {
