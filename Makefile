@@ -47,8 +47,8 @@ bench: ## Measure collecting, rating and storing
 	cargo bench --profile release --locked --bench pipeline
 	cargo bench --profile release --locked --bench loki
 
-# Without the reference, and as work grows, no MariaDB is needed.
-bench-catchup: ALONE := $(filter 0,$(BENCH_REFERENCE))$(filter 1,$(BENCH_GROWTH))
+# Without the reference, as work grows, and for one cycle, no MariaDB is needed.
+bench-catchup: ALONE := $(filter 0,$(BENCH_REFERENCE))$(filter 1,$(BENCH_GROWTH) $(BENCH_STEADY))
 bench-catchup: build ## Catch up beside a bare client and the reference
 	@scripts/get-peer prometheus $(if $(ALONE),,cloudkitty-venv) > /dev/null
 	$(if $(ALONE),,scripts/with-servers mariadb --) python3 benches/catchup.py "$(TARGET)/release/ratekitty"

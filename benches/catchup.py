@@ -25,6 +25,9 @@ of the reference; `BENCH_REFERENCE=0` leaves it out.
 With `BENCH_GROWTH=1`, ratekitty runs alone: over more and more scopes, points and
 periods. Prints a table, and draws it into `docs/img/growth.svg`, or into
 `BENCH_PLOT`.
+
+With `BENCH_STEADY=1`, it runs alone, too: one cycle over the one period that is due of
+each of `BENCH_PROJECTS` (10,000) scopes, with 500 points each.
 """
 
 import collections
@@ -64,6 +67,8 @@ PLOT = pathlib.Path(os.environ.get("BENCH_PLOT", ROOT / "docs/img/growth.svg"))
 
 # Goals: the reference's multiples of ours, our multiples of the floor, MB.
 WALL, CPU, FLOOR, READING, MEMORY = 20, 100, 1.3, 1.5, 128
+# Of one cycle: seconds, MB.
+CYCLE, CYCLE_MEMORY = 180, 256
 
 # What grows, one at a time: projects, servers of each, hours.
 GROWTH = [
@@ -134,6 +139,8 @@ Total = collections.namedtuple("Total", "points qty price")
 class Cloud:
     """Projects with servers, each with a volume and traffic, up to the last full hour."""
 
+    metrics, prices = METRICS, PRICES
+
     def __init__(self, projects, servers, hours):
         self.projects, self.servers, self.hours = projects, servers, hours
         self.end = int(time.time()) // PERIOD * PERIOD
@@ -201,6 +208,47 @@ class Cloud:
             for project in self.scopes():
                 labels = f'openstack_project{{project_id="{project}"}}'
                 series(labels, itertools.repeat(1), alive)
+            file.write("# EOF\n")
+
+
+class ManyPoints(Cloud):
+    """Projects with servers only, of which as many kinds of points are made."""
+
+    kinds = ["instance", *(f"instance.{number}" for number in range(2, 6))]
+    metrics = "metrics:\n  openstack_instance:\n" + "".join(
+        f"    - {{unit: instance, alt_name: {kind}, groupby: [id], metadata: [flavor_name]}}\n"
+        for kind in kinds
+    )
+    prices = "modules: {hashmap: {enabled: true}}\nhashmap:\n  services:\n" + "".join(
+        f"    - name: {kind}\n      fields:\n        - name: flavor_name\n          mappings:\n{MAPPINGS}\n"
+        for kind in kinds
+    )
+
+    @property
+    def points(self):
+        return len(self.kinds) * self.projects * self.servers * self.hours
+
+    def totals(self, hours):
+        prices = sum(decimal.Decimal(FLAVORS[thing.flavor]) for thing in self.things())
+        points = self.projects * self.servers * hours
+        return {kind: Total(points, float(points), float(prices * hours)) for kind in self.kinds}
+
+    def write(self, path, ahead):
+        alive = range(self.end - PERIOD, self.end + ahead * PERIOD, ALIVE_STEP)
+        times = range(self.begin, self.end, STEP)
+        with path.open("w") as file:
+            for name, things, times in (
+                ("openstack_instance", self.things(), times),
+                ("openstack_project", self.scopes(), alive),
+            ):
+                file.write(f"# TYPE {name} gauge\n")
+                for thing in things:
+                    labels = (
+                        f'project_id="{thing}"'
+                        if isinstance(thing, str)
+                        else f'project_id="{thing.project}",id="{thing.id}",flavor_name="{thing.flavor}"'
+                    )
+                    file.write("".join(f"{name}{{{labels}}} 1 {at}\n" for at in times))
             file.write("# EOF\n")
 
 
@@ -308,7 +356,7 @@ class State:
             self.client = subprocess.Popen(command, env=env, text=True, **pipes)
         else:
             url = f"sqlite:///{self.folder}/state.sqlite"
-        (self.folder / "metrics.yml").write_text(METRICS)
+        (self.folder / "metrics.yml").write_text(cloud.metrics)
         (self.folder / "locks").mkdir()
         first = datetime.datetime.fromtimestamp(cloud.begin, datetime.timezone.utc).isoformat()
         self.config.write_text(f"""
@@ -437,7 +485,7 @@ def run_ratekitty(folder, cloud, prometheus, is_whole=True, keep=None):
     with Loki() as loki, State(folder, cloud, prometheus, loki, more) as state:
         if is_whole:
             prices = state.folder / "prices.yml"
-            prices.write_text(PRICES)
+            prices.write_text(cloud.prices)
             state.ratekitty("rules", "import", prices)
         log = state.folder / "ratekitty.log"
         command = [PROGRAM, "--config-file", state.config, "processor", "--once"]
@@ -498,7 +546,7 @@ def run_reference(folder, cloud, prometheus):
     begin, last = cloud.end - REFERENCE_HOURS * PERIOD, cloud.end - PERIOD
     with Loki() as loki, State(folder, cloud, prometheus, loki, more) as state:
         prices = state.folder / "prices.yml"
-        prices.write_text(PRICES)
+        prices.write_text(cloud.prices)
         state.ratekitty("rules", "import", prices)
         state.begin_at(begin)
         log = state.folder / "reference.log"
@@ -684,6 +732,27 @@ def growth(folder):
     return text
 
 
+# --- One cycle ---------------------------------------------------------------
+
+
+def steady(folder):
+    cloud = ManyPoints(number("BENCH_PROJECTS", 10_000), 100, 1)
+    with Prometheus(folder, cloud, 24) as prometheus:
+        runs = []
+        for round_number in range(ROUNDS):
+            say(f"round {round_number + 1} of {ROUNDS}")
+            runs.append(run_ratekitty(folder, cloud, prometheus))
+    one = median(runs)
+    return [
+        f"{cloud.points:,} points of one period: {cloud.projects:,} scopes, {len(cloud.kinds)} metrics; "
+        f"medians of {ROUNDS} rounds",
+        f"wall {one.wall:.1f} s (goal {CYCLE}), CPU {one.cpu:.1f} s, memory {one.memory:.0f} MB "
+        f"(goal {CYCLE_MEMORY}), {one.queries:.0f} queries, {one.answers / 1e6:.0f} MB of answers, "
+        f"{one.pushes:.0f} pushes, {one.pushed / 1e6:.0f} MB",
+        f"CPU of Prometheus {one.prometheus_cpu:.1f} s, of the double of Loki {one.loki_cpu:.1f} s",
+    ]
+
+
 def built(*names):
     """Programs of benches/, built for release."""
     command = ["cargo", "build", "--release", "--locked", "--message-format=json"]
@@ -701,14 +770,19 @@ if len(sys.argv) != 2:
     fail("usage: scripts/with-servers mariadb -- python3 benches/catchup.py PROGRAM")
 PROGRAM = pathlib.Path(sys.argv[1]).resolve()
 IS_GROWTH = os.environ.get("BENCH_GROWTH") == "1"
+IS_STEADY = os.environ.get("BENCH_STEADY") == "1"
 # A stop ends the servers, too.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 ROOT_OF = built("loki_double", "floor") | peers("prometheus")
-if HAS_REFERENCE and not IS_GROWTH:
-    ROOT_OF |= peers("cloudkitty-venv")
-elif not IS_GROWTH:
-    say("the reference is left out")
+if IS_GROWTH or IS_STEADY:
+    measure = growth if IS_GROWTH else steady
+else:
+    measure = beside
+    if HAS_REFERENCE:
+        ROOT_OF |= peers("cloudkitty-venv")
+    else:
+        say("the reference is left out")
 
 with tempfile.TemporaryDirectory(prefix="ratekitty-catchup.") as name:
-    lines = growth(pathlib.Path(name)) if IS_GROWTH else beside(pathlib.Path(name))
+    lines = measure(pathlib.Path(name))
 print("\n".join(lines))
