@@ -354,11 +354,25 @@ async fn open_file(
     Ok(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool))
 }
 
+/// For so long is a connection that was not used taken for one that is still open: no
+/// server is started anew in less.
+const TRUSTED: Duration = Duration::from_secs(1);
+
 fn pool_options<D: sqlx::Database>(settings: &Settings) -> PoolOptions<D> {
     PoolOptions::new()
         .max_connections(settings.max_connections)
         .acquire_timeout(settings.pool_timeout)
         .max_lifetime(settings.connection_recycle_time)
+        // The library would ask a server before each use whether it is still there.
+        .test_before_acquire(false)
+        .before_acquire(|connection: &mut D::Connection, about| {
+            Box::pin(async move {
+                if about.idle_for >= TRUSTED {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
 }
 
 fn connection_error(error: sqlx::Error) -> DbErr {
