@@ -8,7 +8,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{
-    DateTime, Datelike, FixedOffset, Local, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc,
+    DateTime, Datelike, FixedOffset, Local, NaiveDate, NaiveDateTime, TimeDelta, TimeZone,
+    Timelike, Utc,
 };
 
 /// A source of the present time.
@@ -128,7 +129,30 @@ pub fn local(instant: DateTime<Utc>) -> DateTime<FixedOffset> {
 /// `2026-11-01T00:00:00+01:00`: the local time with its offset, as Python's
 /// `isoformat` of an aware time without fractions.
 pub fn isoformat(instant: DateTime<Utc>) -> String {
-    local(instant).format("%Y-%m-%dT%H:%M:%S%:z").to_string()
+    let local = local(instant);
+    let offset = local.offset().local_minus_utc();
+    // Lists have thousands of dates, and a format has to be read for each.
+    let plain = (0..10_000).contains(&local.year()) && offset % 60 == 0;
+    if !plain {
+        return local.format("%Y-%m-%dT%H:%M:%S%:z").to_string();
+    }
+    let mut text = String::with_capacity(25);
+    let mut two = |before: Option<char>, number: u32| {
+        text.extend(before);
+        text.extend([number / 10, number % 10].map(|digit| char::from(b'0' + digit as u8)));
+    };
+    let year = local.year().unsigned_abs();
+    two(None, year / 100);
+    two(None, year % 100);
+    two(Some('-'), local.month());
+    two(Some('-'), local.day());
+    two(Some('T'), local.hour());
+    two(Some(':'), local.minute());
+    two(Some(':'), local.second());
+    let minutes = offset.unsigned_abs() / 60;
+    two(Some(if offset < 0 { '-' } else { '+' }), minutes / 60);
+    two(Some(':'), minutes % 60);
+    text
 }
 
 /// The first instant of the local month in which `instant` lies, and of the next one.
@@ -178,5 +202,20 @@ pub fn at_offset(instant: DateTime<Utc>, seconds_east: i32) -> DateTime<FixedOff
     match FixedOffset::east_opt(seconds_east) {
         Some(offset) => instant.with_timezone(&offset),
         None => instant.fixed_offset(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_dates_as_the_format_would() {
+        // From before the year 0 to after the year 9999, at odd places.
+        let instants = (-70_000_000_000_i64..260_000_000_000).step_by(7_654_321_987);
+        for instant in instants.map(seconds).chain([seconds(0), seconds(1_793_491_199)]) {
+            let expected = local(instant).format("%Y-%m-%dT%H:%M:%S%:z").to_string();
+            assert_eq!(isoformat(instant), expected);
+        }
     }
 }

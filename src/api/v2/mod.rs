@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
-use serde_json::Value;
+use serde::Serialize;
 
 use super::{AppState, openapi::Operation, query::Args};
 use crate::{storage::Page, time::month_of};
@@ -21,8 +21,10 @@ use crate::{storage::Page, time::month_of};
 const NOTHING_FOUND: &str = "No resource found for provided filters.";
 
 /// An answer in JSON, with the reference's content type.
-fn json_response(body: &Value) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+fn json_response(body: &impl Serialize) -> Response {
+    // What handlers make has texts for keys, and so can be written.
+    let text = serde_json::to_string(body).unwrap_or_default();
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 /// `begin` and `end`: by default those of the present month, each alone.

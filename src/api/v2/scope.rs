@@ -5,6 +5,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{NOTHING_FOUND, json_response, page};
@@ -59,8 +60,7 @@ pub(in crate::api) async fn get(
     if found.is_empty() {
         return Err(ApiError::NotFound(NOTHING_FOUND.to_owned()));
     }
-    let results: Vec<Value> = found.iter().map(show).collect();
-    Ok(json_response(&json!({"results": results})))
+    Ok(json_response(&Scopes { results: found.iter().map(Shown::of).collect() }))
 }
 
 /// What a request is about: scopes, or else the caller's own project.
@@ -155,7 +155,7 @@ pub(in crate::api) async fn patch(
         active: body.switch("active"),
     };
     match scopes::change(&state.database, scope, &change, state.clock.now()).await {
-        Ok(Some(scope)) => Ok(json_response(&show(&scope))),
+        Ok(Some(scope)) => Ok(json_response(&Shown::of(&scope))),
         Ok(None) => Err(ApiError::NotFound(NOTHING_FOUND.to_owned())),
         Err(StateError::Moved(_)) => Err(body.invalid("scope_id", "another scope has these keys")),
         Err(error) => Err(error.into()),
@@ -192,7 +192,7 @@ pub(in crate::api) async fn post(
     let is_active = body.switch("active").unwrap_or(true);
     let (connection, now) = (state.database.connection(), state.clock.now());
     match scopes::insert(connection, &scope_id, &keys, (last, is_active), now).await {
-        Ok(scope) => Ok(json_response(&show(&scope))),
+        Ok(scope) => Ok(json_response(&Shown::of(&scope))),
         // Someone was faster, or it differs in case only where that is the same.
         Err(StateError::Moved(_)) => Err(exists()),
         Err(error) => Err(error.into()),
@@ -235,16 +235,35 @@ async fn of_name(state: &AppState, scope_id: &str) -> Result<Vec<ScopeState>, Ap
     Ok(found)
 }
 
-fn show(scope: &ScopeState) -> Value {
-    json!({
-        "scope_id": scope.identifier,
-        "scope_key": scope.scope_key,
-        "fetcher": scope.fetcher,
-        "collector": scope.collector,
-        "last_processed_timestamp": isoformat(scope.last_processed),
-        "active": scope.active,
-        "scope_activation_toggle_date": isoformat(scope.toggled.and_utc()),
-    })
+#[derive(Serialize)]
+struct Scopes<'a> {
+    results: Vec<Shown<'a>>,
+}
+
+/// A scope as it is answered.
+#[derive(Serialize)]
+struct Shown<'a> {
+    scope_id: &'a str,
+    scope_key: Option<&'a str>,
+    fetcher: Option<&'a str>,
+    collector: Option<&'a str>,
+    last_processed_timestamp: String,
+    active: bool,
+    scope_activation_toggle_date: String,
+}
+
+impl<'a> Shown<'a> {
+    fn of(scope: &'a ScopeState) -> Self {
+        Self {
+            scope_id: &scope.identifier,
+            scope_key: scope.scope_key.as_deref(),
+            fetcher: scope.fetcher.as_deref(),
+            collector: scope.collector.as_deref(),
+            last_processed_timestamp: isoformat(scope.last_processed),
+            active: scope.active,
+            scope_activation_toggle_date: isoformat(scope.toggled.and_utc()),
+        }
+    }
 }
 
 pub(super) fn describe() -> Vec<Operation> {
