@@ -8,8 +8,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{
-    DateTime, Datelike, FixedOffset, Local, NaiveDate, NaiveDateTime, TimeDelta, TimeZone,
-    Timelike, Utc,
+    DateTime, Datelike, FixedOffset, Local, NaiveDateTime, TimeDelta, TimeZone, Timelike, Utc,
 };
 
 /// A source of the present time.
@@ -157,11 +156,21 @@ pub fn isoformat(instant: DateTime<Utc>) -> String {
 
 /// The first instant of the local month in which `instant` lies, and of the next one.
 pub fn month_of(instant: DateTime<Utc>) -> (DateTime<Utc>, DateTime<Utc>) {
-    let date = local(instant).date_naive();
-    let first = date.with_day(1).unwrap_or(date);
+    let (first, next) = month_around(local_naive(instant));
+    (from_local(first), from_local(next))
+}
+
+/// The same of the month in UTC.
+pub fn utc_month_of(instant: DateTime<Utc>) -> (DateTime<Utc>, DateTime<Utc>) {
+    let (first, next) = month_around(instant.naive_utc());
+    (first.and_utc(), next.and_utc())
+}
+
+/// Midnight of the first day of a month, and of the next one.
+fn month_around(wall: NaiveDateTime) -> (NaiveDateTime, NaiveDateTime) {
+    let first = wall.date().with_day(1).unwrap_or(wall.date());
     let next = first.checked_add_months(chrono::Months::new(1)).unwrap_or(first);
-    let midnight = |day: NaiveDate| from_local(day.and_time(chrono::NaiveTime::MIN));
-    (midnight(first), midnight(next))
+    (first.and_time(chrono::NaiveTime::MIN), next.and_time(chrono::NaiveTime::MIN))
 }
 
 /// The wall clock of the local zone, without its offset: what the reference

@@ -11,7 +11,15 @@ use crate::time::local_naive;
 /// with optional colons; then `Z` or an offset. Parts may be left out from the
 /// end, but a zone needs a time.
 pub(super) fn parse(text: &str) -> Option<DateTime<Utc>> {
-    let read = read(text)?;
+    instant(&read(text)?)
+}
+
+/// Reads a whole date; without a zone it is UTC.
+pub(super) fn parse_whole(text: &str) -> Option<DateTime<Utc>> {
+    instant(&read(text).filter(|read| read.has_day)?)
+}
+
+fn instant(read: &Read) -> Option<DateTime<Utc>> {
     let offset = match read.offset {
         Some(offset) => offset,
         None => FixedOffset::east_opt(0)?,
@@ -187,6 +195,7 @@ mod tests {
         }
         for text in ["2026", "2026-01", "01/02/2026", "12", "10:30", ""] {
             assert_eq!(parse_local(text, false), None, "{text}");
+            assert_eq!(parse_whole(text), None, "{text}");
         }
     }
 

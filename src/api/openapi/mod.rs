@@ -43,7 +43,7 @@ pub fn document() -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "summary": "What the use of a cloud costs",
             "description": "The REST API of OpenStack CloudKitty 25.0.0, versions 1 and 2. Dates \
-                without a zone are UTC in version 2, and in version 1 the server's local time.",
+                without a zone are UTC, but those of rules and scripts the server's local time.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],

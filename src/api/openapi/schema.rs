@@ -171,7 +171,7 @@ pub fn of_attribute(kind: wsme::Kind) -> Value {
             {"type": "string", "pattern": "^[+-]?[0-9]{1,12}(\\.[0-9]{1,28})?$"},
         ]}),
         wsme::Kind::CostType => one_of(&["flat", "rate"]),
-        wsme::Kind::Date | wsme::Kind::EndDate => reference("Date"),
+        wsme::Kind::Date | wsme::Kind::EndDate | wsme::Kind::Instant => reference("Date"),
         wsme::Kind::ReadOnly => json!({"readOnly": true, "type": "string"}),
         wsme::Kind::Json => json!({}),
     }

@@ -21,26 +21,26 @@ use crate::{
     dataframe::{python_float, python_str},
     state::scopes::{self, ScopeFilter},
     storage::{GroupKey, Page, Selection, TotalRow},
-    time::{from_local, month_of},
+    time::utc_month_of,
 };
 
 const TOTAL: &[Attribute] = &[
-    ("begin", Kind::Date, false),
-    ("end", Kind::Date, false),
+    ("begin", Kind::Instant, false),
+    ("end", Kind::Instant, false),
     ("tenant_id", Kind::Text, false),
     ("service", Kind::Text, false),
     ("all_tenants", Kind::Bool, false),
 ];
 const SUMMARY: &[Attribute] = &[
-    ("begin", Kind::Date, false),
-    ("end", Kind::Date, false),
+    ("begin", Kind::Instant, false),
+    ("end", Kind::Instant, false),
     ("tenant_id", Kind::Text, false),
     ("service", Kind::Text, false),
     ("groupby", Kind::Text, false),
     ("all_tenants", Kind::Bool, false),
 ];
 
-const TENANTS: &[Attribute] = &[("begin", Kind::Date, false), ("end", Kind::Date, false)];
+const TENANTS: &[Attribute] = &[("begin", Kind::Instant, false), ("end", Kind::Instant, false)];
 
 /// Answers every request below report.
 pub(super) async fn route(call: Call) -> Response {
@@ -54,10 +54,12 @@ pub(super) async fn route(call: Call) -> Response {
     answer.unwrap_or_else(IntoResponse::into_response)
 }
 
-/// `begin` and `end`: by default those of the present month, each alone.
-pub(super) fn window(call: &Call, values: &Values) -> (DateTime<Utc>, DateTime<Utc>) {
-    let (first, next) = month_of(call.state.clock.now());
-    (values.date("begin").map_or(first, from_local), values.date("end").map_or(next, from_local))
+/// `begin` and `end`, or else those of a month, each alone.
+pub(super) fn window(
+    values: &Values,
+    (first, next): (DateTime<Utc>, DateTime<Utc>),
+) -> (DateTime<Utc>, DateTime<Utc>) {
+    (values.instant("begin").unwrap_or(first), values.instant("end").unwrap_or(next))
 }
 
 /// What arguments select, if the caller may see it: the scope that is named, or the
@@ -73,7 +75,8 @@ fn selection(call: &Call, values: &Values, rule: &'static str) -> Result<Selecti
     if tenant.is_none() && !caller.is_admin() {
         return Err(Forbidden { rule }.into());
     }
-    let (begin, end) = window(call, values);
+    // Of reports the reference takes the month in UTC, of data the local one.
+    let (begin, end) = window(values, utc_month_of(call.state.clock.now()));
     let mut selection = Selection::all(begin, end);
     if let Some(tenant) = tenant {
         selection.filters.push((call.state.keys.scope_key.clone(), vec![tenant]));

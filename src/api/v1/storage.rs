@@ -21,12 +21,12 @@ use crate::{
     },
     dataframe::{DataPoint, python_float, python_str},
     storage::{Found, Page, Selection},
-    time::Period,
+    time::{Period, month_of},
 };
 
 const ARGS: &[Attribute] = &[
-    ("begin", Kind::Date, false),
-    ("end", Kind::Date, false),
+    ("begin", Kind::Instant, false),
+    ("end", Kind::Instant, false),
     ("tenant_id", Kind::Text, false),
     ("resource_type", Kind::Text, false),
 ];
@@ -47,7 +47,7 @@ pub(super) async fn route(call: Call) -> Response {
 /// All points of a time, by period, type and scope.
 async fn dataframes(call: &Call) -> Result<Response, Fault> {
     let values = call.input(&[]).arguments(ARGS)?;
-    let (begin, end) = window(call, &values);
+    let (begin, end) = window(&values, month_of(call.state.clock.now()));
     let mut selection = Selection::all(begin, end);
     let scope_key = call.state.keys.scope_key.clone();
     let asked = values.filled("tenant_id");

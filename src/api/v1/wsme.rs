@@ -15,7 +15,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use chrono::NaiveDateTime;
+use chrono::{DateTime, NaiveDateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value, json, ser::Formatter};
 use tracing::error;
@@ -201,10 +201,13 @@ pub(in crate::api) enum Kind {
     Decimal,
     /// The same, which only bodies of rules have: `flat` or `rate`.
     CostType,
-    /// A date; without time, midnight.
+    /// A date by the wall clock of the local zone, as rules have them; without
+    /// time, midnight.
     Date,
-    /// A date; without time, the last second of the day.
+    /// The same; without time, the last second of the day.
     EndDate,
+    /// A date, without zone in UTC, as those of data are; without time, midnight.
+    Instant,
     /// What only answers hold.
     ReadOnly,
     /// Whatever the resource reads by itself.
@@ -224,6 +227,7 @@ enum Read {
     Decimal(Decimal),
     CostType(CostType),
     Date(NaiveDateTime),
+    Instant(DateTime<Utc>),
     Json(Value),
 }
 
@@ -310,6 +314,14 @@ impl Values {
     pub fn date(&self, name: &str) -> Option<NaiveDateTime> {
         match self.get(name) {
             Some(Read::Date(date)) => Some(*date),
+            _ => None,
+        }
+    }
+
+    /// A date of data.
+    pub fn instant(&self, name: &str) -> Option<DateTime<Utc>> {
+        match self.get(name) {
+            Some(Read::Instant(date)) => Some(*date),
             _ => None,
         }
     }
@@ -523,7 +535,8 @@ fn of_text(name: &str, kind: Kind, text: &str) -> Result<Read, Fault> {
             let value = boolean(&Value::String(text.to_lowercase()));
             Read::Bool(value.map_err(|problem| invalid(&problem))?)
         }
-        Kind::Date | Kind::EndDate if text.is_empty() => Read::Null,
+        Kind::Date | Kind::EndDate | Kind::Instant if text.is_empty() => Read::Null,
+        Kind::Instant => Read::Instant(dates::parse_whole(text).ok_or_else(|| invalid(NO_DATE))?),
         Kind::Date | Kind::EndDate => {
             let date = dates::parse_local(text, kind == Kind::EndDate);
             Read::Date(date.ok_or_else(|| invalid(NO_DATE))?)
@@ -563,6 +576,10 @@ fn of_json(name: &'static str, kind: Kind, value: &Value) -> Result<Read, Proble
         (Kind::CostType, other) => {
             let kind = other.as_str().and_then(CostType::parse);
             Read::CostType(kind.ok_or_else(|| wrong("Value should be one of: flat, rate"))?)
+        }
+        (Kind::Instant, other) => {
+            let date = other.as_str().and_then(dates::parse_whole);
+            Read::Instant(date.ok_or_else(|| wrong(NO_DATE))?)
         }
         (Kind::Date | Kind::EndDate, other) => {
             let text = other.as_str();
