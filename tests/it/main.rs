@@ -12,6 +12,7 @@ mod clients;
 mod collecting;
 mod connections;
 mod databases;
+mod described;
 mod faults;
 mod keystone;
 mod layering;
