@@ -225,6 +225,8 @@ async fn replay_as(
         }
         let (_, replay) = replay.as_mut().unwrap();
         let compared = replay.case(&case).await;
+        let is_ours = compared.theirs["status"] != 500 || compared.ours["status"] != 500;
+        assert!(is_ours, "{case}: {}", compared.ours);
         if compared.theirs != compared.ours {
             let name = case["name"].as_str().unwrap().to_owned();
             differing.push((name, format!("\n  {}\n  {}", compared.theirs, compared.ours)));

@@ -13,6 +13,23 @@ mod oslo_config;
 mod promql;
 mod skip;
 
+/// Whether this process has another zone than UTC. The local zone belongs to the
+/// process, so the test of this name is run in a process of its own for it.
+fn is_in_another_zone(test: &str) -> bool {
+    if std::env::var("RATEKITTY_TEST_ZONE").is_ok() {
+        return true;
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .env("TZ", "Europe/Paris")
+        .env("RATEKITTY_TEST_ZONE", "Europe/Paris")
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains("1 passed"), "{told}{}", String::from_utf8_lossy(&output.stderr));
+    false
+}
+
 /// Asserts that cases fail in the expected places only.
 ///
 /// `allowed` names deliberate deviations with their reason; a name in it that
