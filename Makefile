@@ -19,10 +19,10 @@ build: ## Build the program, optimised
 test: export RATEKITTY_PEERS := $(PEERS)
 test: export PATH := $(PATH):$(PEERS)/prometheus/usr/bin
 test: export TZ := UTC
-test: ## Run the tests, against real programs
+test: ## Run the tests, against real programs; TEST=NAME those alone
 	@scripts/get-peer prometheus cloudkitty-sdist cloudkitty-venv schemathesis-venv cargo-nextest > /dev/null
 	RATEKITTY_CLOUDKITTY="$$(scripts/get-peer cloudkitty-venv | cut -d= -f2)" \
-	  $(WITH_CLOUD) cargo nextest run --locked
+	  $(WITH_CLOUD) cargo nextest run --locked $(TEST)
 
 e2e: export TZ := UTC
 e2e: PROGRAM ?= release

@@ -5,6 +5,7 @@
 mod api_http;
 mod api_rating;
 mod api_v2;
+mod compatibility;
 mod decimal;
 mod gabbi;
 mod hashmap;
