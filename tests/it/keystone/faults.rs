@@ -1,11 +1,8 @@
 //! Keystone and Aetos that fail, which real ones do not do when asked.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use axum::{
@@ -26,14 +23,14 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::users::Client;
-use crate::support::TestApp;
+use crate::support::{TestApp, TlsListener};
 
 const NOW: &str = "2026-11-01T05:00:00Z";
 
 /// A Keystone and an Aetos in one, which fail as they are told.
 #[derive(Clone)]
-struct Double {
-    url: String,
+pub(super) struct Double {
+    pub url: String,
     clock: ManualClock,
     logins: Arc<AtomicU64>,
     queries: Arc<AtomicU64>,
@@ -41,16 +38,30 @@ struct Double {
     /// How many further requests to Aetos are answered with which status.
     failing: Arc<std::sync::Mutex<(u64, u16)>>,
     is_down: Arc<AtomicBool>,
-    /// Seconds for which a token is good.
+    /// Seconds for which a token is good that we log in for.
     good_for: Arc<AtomicU64>,
+    /// Seconds for which tokens of users are good.
+    users_good_for: Arc<AtomicU64>,
+    /// Whether tokens of users are revoked.
+    is_revoked: Arc<AtomicBool>,
     has_aetos: Arc<AtomicBool>,
 }
 
 impl Double {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
+        Self::start_at(None).await
+    }
+
+    /// One that speaks TLS as `config` says.
+    pub async fn start_tls(config: rustls::ServerConfig) -> Self {
+        Self::start_at(Some(config)).await
+    }
+
+    async fn start_at(tls: Option<rustls::ServerConfig>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let double = Self {
-            url: format!("http://{}", listener.local_addr().unwrap()),
+            url: format!("{scheme}://{}", listener.local_addr().unwrap()),
             clock: ManualClock::new(NOW.parse().unwrap()),
             logins: <_>::default(),
             queries: <_>::default(),
@@ -58,6 +69,8 @@ impl Double {
             failing: <_>::default(),
             is_down: <_>::default(),
             good_for: Arc::new(AtomicU64::new(3_600)),
+            users_good_for: Arc::new(AtomicU64::new(3_600)),
+            is_revoked: <_>::default(),
             has_aetos: Arc::new(AtomicBool::new(true)),
         };
         let routes = Router::new()
@@ -71,8 +84,18 @@ impl Double {
             )
             .route("/aetos/api/v1/query", get(query))
             .with_state(double.clone());
-        tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        match tls {
+            None => tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() }),
+            Some(config) => tokio::spawn(async move {
+                axum::serve(TlsListener::new(listener, config), routes).await.unwrap()
+            }),
+        };
         double
+    }
+
+    /// How many tokens of users it was asked about.
+    pub fn validations(&self) -> u64 {
+        self.validations.load(Ordering::Relaxed)
     }
 
     fn fail(&self, count: u64, status: u16) {
@@ -80,7 +103,7 @@ impl Double {
     }
 
     /// A ratekitty that fetches, collects and validates here.
-    async fn app(&self, more: &str) -> TestApp {
+    pub async fn app(&self, more: &str) -> TestApp {
         let conf = format!(
             "[DEFAULT]\nauth_strategy = keystone\n[fetcher]\nbackend = keystone\n[collect]\n\
              collector = aetos\nwait_periods = 1\n[ratekitty]\nhttp_retry_budget = 3\n\
@@ -123,18 +146,30 @@ async fn log_in(State(double): State<Double>) -> Response {
     (StatusCode::CREATED, token, body.to_string()).into_response()
 }
 
-async fn validate(State(double): State<Double>, headers: HeaderMap) -> Response {
+/// Tokens that begin with `good` are good, those that begin with `ended` have ended.
+/// Their owner has the role that follows a slash, or else `admin`.
+async fn validate(
+    State(double): State<Double>,
+    Query(arguments): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+) -> Response {
     if double.is_down.load(Ordering::Relaxed) {
         return gone();
     }
     double.validations.fetch_add(1, Ordering::Relaxed);
     let subject = headers["x-subject-token"].to_str().unwrap();
-    if !subject.starts_with("good") {
+    let is_known = !double.is_revoked.load(Ordering::Relaxed);
+    let good_for = if is_known && subject.starts_with("good") {
+        double.users_good_for.load(Ordering::Relaxed) as i64
+    } else if is_known && subject.starts_with("ended") && arguments.contains_key("allow_expired") {
+        -1
+    } else {
         return StatusCode::NOT_FOUND.into_response();
-    }
-    let end = double.clock.now() + TimeDelta::seconds(3_600);
+    };
+    let end = double.clock.now() + TimeDelta::seconds(good_for);
+    let role = subject.split_once('/').map_or("admin", |(_, role)| role);
     let body = json!({"token": {"expires_at": end.to_rfc3339(), "user": {"id": "x"},
-        "project": {"id": "p"}, "roles": [{"name": "admin"}]}});
+        "project": {"id": "p"}, "roles": [{"name": role}]}});
     body.to_string().into_response()
 }
 
@@ -253,7 +288,7 @@ async fn a_keystone_that_is_down_is_a_503() {
         assert_eq!(client.status(request, "good-1").await, 200);
         assert_eq!(client.status(request, "bad-1").await, 401);
     }
-    assert_eq!(double.validations.load(Ordering::Relaxed), 2);
+    assert_eq!(double.validations(), 2);
     let answer = client.ask(request, &[("x-auth-token", "good-2")]).await;
     assert_eq!(answer.status(), 503);
     assert!(answer.headers().contains_key("retry-after"));
@@ -264,10 +299,88 @@ async fn a_keystone_that_is_down_is_a_503() {
     double.is_down.store(false, Ordering::Relaxed);
     double.clock.set(app.clock.now());
     assert_eq!(client.status(request, "good-1").await, 200);
-    // A token that has ended is refused at once, known or not.
-    app.clock.set(app.clock.now() + TimeDelta::seconds(30));
-    assert_eq!(client.status(request, "good-1").await, 200);
-    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_has_ended_is_refused_though_it_is_kept() {
+    let double = Double::start().await;
+    double.users_good_for.store(30, Ordering::Relaxed);
+    let app = double.app("token_cache_time = 300\n").await;
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    let client = Client::new(&app, &stop).await;
+    let begin = app.clock.now();
+    for (seconds, expected) in [(0, 200), (29, 200), (31, 401), (299, 401)] {
+        app.clock.set(begin + TimeDelta::seconds(seconds));
+        let status = client.status("GET /v1/info/config", "good-1").await;
+        assert_eq!(status, expected, "after {seconds} s");
+    }
+    assert_eq!(double.validations(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_token_is_taken_for_as_long_as_it_is_kept() {
+    let double = Double::start().await;
+    let app = double.app("token_cache_time = 60\n").await;
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    let client = Client::new(&app, &stop).await;
+    let begin = app.clock.now();
+    assert_eq!(client.status("GET /v1/info/config", "good-1").await, 200);
+    double.is_revoked.store(true, Ordering::Relaxed);
+    for (seconds, expected, validations) in [(59, 200, 1), (60, 401, 2), (61, 401, 2)] {
+        app.clock.set(begin + TimeDelta::seconds(seconds));
+        let status = client.status("GET /v1/info/config", "good-1").await;
+        assert_eq!((status, double.validations()), (expected, validations), "after {seconds} s");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_cache_each_request_asks() {
+    let double = Double::start().await;
+    let app = double.app("token_cache_time = -1\n").await;
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    let client = Client::new(&app, &stop).await;
+    for validations in 1..4 {
+        assert_eq!(client.status("GET /v1/info/config", "good-1").await, 200);
+        assert_eq!(double.validations(), validations);
+    }
+    double.is_revoked.store(true, Ordering::Relaxed);
+    assert_eq!(client.status("GET /v1/info/config", "good-1").await, 401);
+}
+
+/// A service's token beside a user's: configuration, user's, service's, answer.
+const BESIDE: &[(&str, &str, &str, u16)] = &[
+    // The role `service`, unless others are named.
+    ("", "good-1", "good/service", 200),
+    ("", "good-1", "good/helper", 401),
+    ("", "ended-1", "good/service", 200),
+    ("", "ended-1", "good/helper", 401),
+    ("service_token_roles = spare, helper\n", "good-1", "good/helper", 200),
+    ("service_token_roles = spare, helper\n", "good-1", "good/service", 401),
+    ("service_token_roles = spare, helper\n", "ended-1", "good/spare", 200),
+    ("service_token_roles = spare, helper\n", "ended-1", "good/service", 401),
+    // Any good token, but only the role lets tokens in that have ended.
+    ("service_token_roles_required = false\n", "good-1", "good/helper", 200),
+    ("service_token_roles_required = false\n", "good-1", "bad", 401),
+    ("service_token_roles_required = false\n", "good-1", "ended/service", 401),
+    ("service_token_roles_required = false\n", "ended-1", "good/helper", 401),
+    ("service_token_roles_required = false\n", "ended-1", "good/service", 200),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_tokens_are_taken_by_their_roles() {
+    let double = Double::start().await;
+    for (conf, user, service, expected) in BESIDE {
+        let app = double.app(conf).await;
+        let stop = CancellationToken::new();
+        let _stop = stop.clone().drop_guard();
+        let client = Client::new(&app, &stop).await;
+        let headers = [("x-auth-token", *user), ("x-service-token", *service)];
+        let answer = client.ask("GET /v1/info/config", &headers).await;
+        assert_eq!(answer.status(), *expected, "{conf}{user} beside {service}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -280,6 +393,6 @@ async fn many_requests_with_one_token_ask_once() {
     assert_eq!(client.status("GET /v1/info/config", "good-1").await, 200);
     let many = (0..40).map(|_| client.status("GET /v1/info/config", "good-1"));
     assert!(futures::future::join_all(many).await.iter().all(|status| *status == 200));
-    assert_eq!(double.validations.load(Ordering::Relaxed), 1);
+    assert_eq!(double.validations(), 1);
     assert_eq!(double.logins.load(Ordering::Relaxed), 1);
 }

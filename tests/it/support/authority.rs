@@ -1,6 +1,10 @@
 //! A certificate authority of a test's own.
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
 
 /// A certificate authority and what it signed: (certificate, key) in PEM.
 pub struct Authority {
@@ -28,5 +32,16 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         (certificate.pem(), key.serialize_pem())
+    }
+
+    /// How a server of such a name or address speaks TLS.
+    pub fn server(&self, name: &str) -> ServerConfig {
+        // Fails where one is installed, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (certificate, key) = self.sign(name);
+        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let config = ServerConfig::builder().with_no_client_auth();
+        config.with_single_cert(vec![certificate], key).unwrap()
     }
 }

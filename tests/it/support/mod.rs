@@ -14,7 +14,7 @@ pub use app::TestApp;
 pub use authority::Authority;
 pub use cloud::Cloud;
 pub use databases::Db;
-pub use fake_loki::FakeLoki;
+pub use fake_loki::{FakeLoki, TlsListener};
 pub use prometheus::Prometheus;
 pub use running::Running;
 

@@ -36,12 +36,12 @@ use std::sync::{
 
 use tokio::{net::TcpListener, task::JoinHandle};
 
+use self::store::Store;
 pub use self::{
     faults::{Fault, Faults, Kind},
     limits::{Deletes, Limits},
-    server::Role,
+    server::{Role, TlsListener},
 };
-use self::{server::TlsListener, store::Store};
 
 /// A request that came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
