@@ -106,14 +106,15 @@ impl Memcached {
             *state = State::Idle;
         }
         let exchange = async {
-            let mut stream = match std::mem::replace(&mut *state, State::Idle) {
-                State::Open(stream) => stream,
-                _ => BufStream::new(TcpStream::connect(&server.address).await?),
-            };
-            stream.write_all(request).await?;
-            stream.flush().await?;
-            let answer = expect.read(&mut stream).await?;
-            Ok::<_, std::io::Error>((stream, answer))
+            // It may have been closed since: of a server that was started again, or
+            // closes what is idle, nothing else is wrong.
+            if let State::Open(stream) = std::mem::replace(&mut *state, State::Idle)
+                && let Ok(done) = expect.of(stream, request).await
+            {
+                return Ok(done);
+            }
+            let stream = BufStream::new(TcpStream::connect(&server.address).await?);
+            expect.of(stream, request).await
         };
         match tokio::time::timeout(self.timeout, exchange).await {
             Ok(Ok((stream, answer))) => {
@@ -145,6 +146,18 @@ enum Expect {
 }
 
 impl Expect {
+    /// What is answered to a request, and the connection.
+    async fn of(
+        self,
+        mut stream: BufStream<TcpStream>,
+        request: &[u8],
+    ) -> std::io::Result<(BufStream<TcpStream>, Option<Vec<u8>>)> {
+        stream.write_all(request).await?;
+        stream.flush().await?;
+        let answer = self.read(&mut stream).await?;
+        Ok((stream, answer))
+    }
+
     async fn read(self, stream: &mut BufStream<TcpStream>) -> std::io::Result<Option<Vec<u8>>> {
         let wrong = |line: &str| std::io::Error::other(format!("it answers `{}`", line.trim_end()));
         let mut line = String::new();

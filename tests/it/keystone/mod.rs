@@ -3,6 +3,7 @@
 mod aetos;
 mod faults;
 mod login;
+mod memcached;
 mod policy;
 mod users;
 
