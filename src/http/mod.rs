@@ -52,6 +52,12 @@ pub enum ClientError {
         /// What the library said.
         source: reqwest::Error,
     },
+    /// The file holds no certificates at all: nobody would be trusted.
+    #[error("no certificate authority in `{path}`: it must hold certificates in PEM")]
+    NoCa {
+        /// The file.
+        path: PathBuf,
+    },
     /// Certificate or key of the client cannot be read.
     #[error("cannot read the client's certificate and key from `{path}`: {source}")]
     ReadIdentity {
@@ -105,6 +111,9 @@ pub fn client(settings: &ClientSettings) -> Result<reqwest::Client, ClientError>
             .map_err(|source| ClientError::ReadCa { path: path.clone(), source })?;
         let certificates = reqwest::Certificate::from_pem_bundle(&pem)
             .map_err(|source| ClientError::ParseCa { path: path.clone(), source })?;
+        if certificates.is_empty() {
+            return Err(ClientError::NoCa { path: path.clone() });
+        }
         builder = builder.tls_certs_only(certificates);
     } else if settings.insecure {
         builder = builder.tls_danger_accept_invalid_certs(true);
