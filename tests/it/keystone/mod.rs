@@ -1,6 +1,7 @@
 //! Keystone, policy and Aetos: real ones, and doubles for what goes wrong.
 
 mod aetos;
+mod changes;
 mod faults;
 mod login;
 mod memcached;
