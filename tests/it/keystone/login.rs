@@ -407,7 +407,7 @@ async fn a_keystone_that_hangs_is_given_up_in_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_keystones_certificate_is_checked() {
     let (authority, other) = (Authority::new(), Authority::new());
-    let double = Double::start_tls(authority.server("127.0.0.1")).await;
+    let double = Double::start_tls(authority.server("127.0.0.1", None)).await;
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, pem: &str| {
         let path = dir.path().join(name);

@@ -1,13 +1,5 @@
 //! Ways to reach a Loki: TLS with client certificates, logins, parts apart.
 
-use std::sync::Arc;
-
-use rustls::{
-    RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::WebPkiClientVerifier,
-};
-
 use super::{by_flavor, frame};
 use crate::support::{
     Authority, FakeLoki, StorageExt, TestApp,
@@ -27,26 +19,10 @@ fn set_time(loki: &FakeLoki) {
     loki.set_now(now.timestamp() * 1_000_000_000);
 }
 
-/// A server of `server` that asks clients for a certificate of `clients`.
-fn mutual_tls(server: &Authority, clients: &Authority) -> ServerConfig {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(clients.pem().as_bytes()).unwrap()).unwrap();
-    let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
-    let (certificate, key) = server.sign("127.0.0.1");
-    ServerConfig::builder()
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(
-            vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
-            PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
-        )
-        .unwrap()
-}
-
 #[tokio::test]
 async fn certificates_are_shown_and_checked_on_both_sides() {
     let (ours, theirs) = (Authority::new(), Authority::new());
-    let loki = FakeLoki::start_tls(Limits::roomy(), mutual_tls(&ours, &ours)).await;
+    let loki = FakeLoki::start_tls(Limits::roomy(), ours.server("127.0.0.1", Some(&ours))).await;
     set_time(&loki);
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, pem: &str| {

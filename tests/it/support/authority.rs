@@ -1,9 +1,12 @@
 //! A certificate authority of a test's own.
 
+use std::sync::Arc;
+
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{
-    ServerConfig,
+    RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
 };
 
 /// A certificate authority and what it signed: (certificate, key) in PEM.
@@ -34,14 +37,23 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
-    /// How a server of such a name or address speaks TLS.
-    pub fn server(&self, name: &str) -> ServerConfig {
+    /// How a server of such a name or address speaks TLS; it asks clients for a
+    /// certificate, if there is an authority for those.
+    pub fn server(&self, name: &str, clients: Option<&Self>) -> ServerConfig {
         // Fails where one is installed, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let (certificate, key) = self.sign(name);
-        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+        let certificate = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        let (own, key) = self.sign(name);
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-        let config = ServerConfig::builder().with_no_client_auth();
-        config.with_single_cert(vec![certificate], key).unwrap()
+        let config = match clients {
+            None => ServerConfig::builder().with_no_client_auth(),
+            Some(clients) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(certificate(&clients.pem())).unwrap();
+                let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
+                ServerConfig::builder().with_client_cert_verifier(verifier)
+            }
+        };
+        config.with_single_cert(vec![certificate(&own)], key).unwrap()
     }
 }
