@@ -274,6 +274,7 @@ async fn tokens_are_taken_as_the_middleware_takes_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn access_rules_hold_their_credential() {
     let cloud = Cloud::get();
+    let service = cloud.token_of("service-only", cloud.project_scope("service")).await;
     for (conf, allowed) in [("service_type = rating\n", 200), ("", 401)] {
         let stop = CancellationToken::new();
         let _stop = stop.clone().drop_guard();
@@ -283,6 +284,11 @@ async fn access_rules_hold_their_credential() {
         assert_eq!(client.status("GET /v2/summary", &held).await, allowed, "{conf}");
         assert_eq!(client.status("GET /v2/rating/modules", &held).await, 401, "{conf}");
         assert_eq!(client.status("POST /v2/summary {}", &held).await, 401, "{conf}");
+        // A service's token beside it widens nothing.
+        let beside = [("x-auth-token", held.as_str()), ("x-service-token", service.as_str())];
+        for (request, expected) in [("GET /v2/summary", allowed), ("GET /v2/rating/modules", 401)] {
+            assert_eq!(client.ask(request, &beside).await.status(), expected, "{conf}{request}");
+        }
         let plain = cloud.token_by_credential("plain").await;
         assert_eq!(client.status("GET /v2/rating/modules", &plain).await, 200, "{conf}");
     }
