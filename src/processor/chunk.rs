@@ -22,7 +22,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{SinkExt, StreamExt, TryStreamExt, channel::mpsc, stream};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -58,6 +58,9 @@ const POINTS: f64 = 50_000.0;
 
 /// Points that are stored at once.
 const STORED: usize = 8_000;
+
+/// Stores of a worker on their way at the same time.
+const STORES_AT_ONCE: usize = 2;
 
 /// Scopes and periods of the first question, of which nothing is known.
 const FIRST_SCOPES: usize = 32;
@@ -122,6 +125,9 @@ struct Locked {
     lock: Lock,
     state: Option<ScopeState>,
 }
+
+/// Scopes that are stored at once, with what they used by period.
+type Group = Vec<(Locked, Vec<DataFrame>)>;
 
 /// What becomes of the scopes of a chunk.
 #[derive(Default)]
@@ -307,15 +313,40 @@ impl Pipeline {
         };
         let points = usages.iter().flatten().map(Usage::len).sum();
         self.pace.learn(points, scopes.len(), window.count);
-        let mut group: Vec<(Locked, Vec<DataFrame>)> = Vec::new();
-        let mut grouped = 0;
+        // While some are stored, which is waiting for others, the next ones are rated.
+        let (rated, groups) = mpsc::channel(0);
+        let rate = self.rate_groups(scopes, window, &usages, rated, cycle);
+        let store = groups
+            .map(|group| self.store(group, window, cycle))
+            .buffer_unordered(STORES_AT_ONCE)
+            .collect::<Vec<_>>();
+        let (alone, stored) = tokio::join!(rate, store);
+        left.alone.extend(alone);
+        for stored in stored {
+            left.more.extend(stored.more);
+            left.alone.extend(stored.alone);
+        }
+        left.periods = next_window(window.count, begun.elapsed());
+    }
+
+    /// Rates scopes and hands them on, in groups that are stored at once. Gives those
+    /// that could not be rated.
+    async fn rate_groups(
+        &self,
+        scopes: Vec<Locked>,
+        window: Periods,
+        usages: &[Option<Usage>],
+        mut rated: mpsc::Sender<Group>,
+        cycle: &Cycle,
+    ) -> Vec<String> {
+        let (mut group, mut grouped, mut alone) = (Group::new(), 0, Vec::new());
         let mut scopes = scopes.into_iter();
         while let Some(scope) = scopes.next() {
             if cycle.stop.is_cancelled() {
                 release(scopes.map(|scope| (scope.scope_id, scope.lock))).await;
                 break;
             }
-            match self.rate_many(&scope.scope_id, window, &usages).await {
+            match self.rate_many(&scope.scope_id, window, usages).await {
                 Ok(frames) => {
                     // At least one, so that empty periods come to be stored, too.
                     grouped += frames.iter().map(|frame| frame.len().max(1)).sum::<usize>();
@@ -323,17 +354,18 @@ impl Pipeline {
                 }
                 Err(error) => {
                     debug!(error = %error, "Scope `{}` leaves its chunk: {error}", scope.scope_id);
-                    left.alone.push(scope.scope_id);
+                    alone.push(scope.scope_id);
                     scope.lock.release().await;
                 }
             }
             if grouped >= STORED {
-                self.store(std::mem::take(&mut group), window, left, cycle).await;
+                // Whoever takes them is there as long as this is.
+                let _ = rated.send(std::mem::take(&mut group)).await;
                 grouped = 0;
             }
         }
-        self.store(group, window, left, cycle).await;
-        left.periods = next_window(window.count, begun.elapsed());
+        let _ = rated.send(group).await;
+        alone
     }
 
     /// What scopes used, by metric; `None` for a metric that has to be asked for scope
@@ -407,13 +439,8 @@ impl Pipeline {
     }
 
     /// Stores what scopes used, moves their states, and gives their locks back.
-    async fn store(
-        &self,
-        group: Vec<(Locked, Vec<DataFrame>)>,
-        window: Periods,
-        left: &mut Left,
-        cycle: &Cycle,
-    ) {
+    async fn store(&self, group: Group, window: Periods, cycle: &Cycle) -> Left {
+        let mut left = Left::default();
         self.pulses.cycles.beat();
         let mut held = Vec::with_capacity(group.len());
         for (mut scope, frames) in group {
@@ -426,7 +453,7 @@ impl Pipeline {
             }
         }
         if held.is_empty() {
-            return;
+            return left;
         }
         let last = window.iter().last().unwrap_or(Period::EMPTY);
         let now = self.clock.now();
@@ -473,6 +500,7 @@ impl Pipeline {
             }
         }
         release(held.into_iter().map(|(scope, _)| (scope.scope_id, scope.lock))).await;
+        left
     }
 }
 
