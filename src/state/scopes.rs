@@ -11,8 +11,8 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use sea_orm::{ConnectionTrait, QueryResult, Value};
 
 use super::{
-    Context, Database, StateError, Transaction, date_column, date_value, for_update, insert_row,
-    is_duplicate, placeholders, statement,
+    Context, Database, StateError, Transaction, date_value, for_update, insert_row, is_duplicate,
+    placeholders, statement,
 };
 
 /// What tells a scope from others with the same identifier.
@@ -75,23 +75,26 @@ const SEVERAL: usize = 500;
 const COLUMNS: &str = "id, identifier, scope_key, fetcher, collector, last_processed_timestamp, \
      scope_activation_toggle_date, active";
 
+/// Reads a row of [`COLUMNS`], by their places: there are thousands.
 fn read_row(row: &QueryResult) -> Result<ScopeState, StateError> {
-    let text = |name| row.try_get::<Option<String>>("", name).to("read a scope");
-    let date = |name: &'static str| {
-        date_column(row, name)?.ok_or(StateError::BadValue {
+    const ACTION: &str = "read a scope";
+    let text = |at| row.try_get_by_index::<Option<String>>(at).to(ACTION);
+    let date = |at| {
+        let date: Option<NaiveDateTime> = row.try_get_by_index(at).to(ACTION)?;
+        date.ok_or(StateError::BadValue {
             column: "cloudkitty_storage_states",
             value: "NULL".to_owned(),
         })
     };
     Ok(ScopeState {
-        id: row.try_get::<i32>("", "id").to("read a scope")?.into(),
-        identifier: row.try_get("", "identifier").to("read a scope")?,
-        scope_key: text("scope_key")?,
-        fetcher: text("fetcher")?,
-        collector: text("collector")?,
-        last_processed: date("last_processed_timestamp")?.and_utc(),
-        toggled: date("scope_activation_toggle_date")?,
-        active: row.try_get("", "active").to("read a scope")?,
+        id: row.try_get_by_index::<i32>(0).to(ACTION)?.into(),
+        identifier: row.try_get_by_index(1).to(ACTION)?,
+        scope_key: text(2)?,
+        fetcher: text(3)?,
+        collector: text(4)?,
+        last_processed: date(5)?.and_utc(),
+        toggled: date(6)?,
+        active: row.try_get_by_index(7).to(ACTION)?,
     })
 }
 
