@@ -355,8 +355,8 @@ async fn open_file(
 }
 
 /// For so long is a connection that was not used taken for one that is still open: no
-/// server is started anew in less.
-const TRUSTED: Duration = Duration::from_secs(1);
+/// server is started anew in less, and on a busy API none is idle for longer.
+const TRUSTED: Duration = Duration::from_millis(100);
 
 fn pool_options<D: sqlx::Database>(settings: &Settings) -> PoolOptions<D> {
     PoolOptions::new()
