@@ -48,6 +48,9 @@ async fn the_page_needs_nothing_that_is_not_here() {
 const UNDESCRIBED: &[(&str, &str)] = &[
     ("/docs", "for people"),
     ("/openapi.json", "the description itself"),
+    ("/metrics", "for Prometheus, in its own format"),
+    ("/livez", "for who starts the program anew"),
+    ("/readyz", "for load balancers and who starts the program anew"),
     ("/healthcheck", "for load balancers; its answers go by the configuration"),
     ("/v1/billing", "an older name of /v1/rating"),
     ("/v1/rating/module_config/noop", "has nothing to configure"),

@@ -195,7 +195,9 @@ fn login(options: &str, own: &str) -> KeystoneAuth {
         "[storage]\nbackend = sql\n[fetcher_keystone]\nauth_section = ks_auth\n{own}\
          [ks_auth]\n{options}"
     ));
-    assert_eq!(config.warnings, Vec::<String>::new(), "{options}");
+    // Some of them leave certificates unchecked, which is told.
+    let others = config.warnings.iter().filter(|warning| !warning.contains("insecure is set"));
+    assert_eq!(others.count(), 0, "{options}: {:?}", config.warnings);
     config.fetcher_keystone.auth.unwrap()
 }
 
