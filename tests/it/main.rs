@@ -13,6 +13,7 @@ mod collecting;
 mod connections;
 mod databases;
 mod described;
+mod documents;
 mod faults;
 mod keystone;
 mod layering;
