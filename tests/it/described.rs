@@ -71,7 +71,9 @@ fn routes() -> BTreeSet<String> {
     let written = Regex::new(r#"(path\(|format!\()?"((?:\{root\})?/[^"\s]*)""#).unwrap();
     let parameter = Regex::new(r"\{\w+\}").unwrap();
     let mut routes = BTreeSet::new();
-    for (file, function) in [("mod.rs", "pub fn router("), ("v1/mod.rs", "fn routes()")] {
+    for (file, function) in
+        [("mod.rs", "pub fn router("), ("v1/mod.rs", "fn routes()"), ("watched.rs", "fn routes(")]
+    {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api").join(file);
         let text = std::fs::read_to_string(file).unwrap();
         let (_, body) = text.split_once(function).unwrap();
