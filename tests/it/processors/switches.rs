@@ -8,11 +8,12 @@ use axum::{
 };
 use chrono::TimeDelta;
 use ratekitty::{
-    processor::Progress,
+    processor::{CycleError, Outcome, Pipeline, Progress},
     state::{audit::Audit, modules, rating_rules::new_id, scopes, scripts},
     time::seconds,
 };
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{HOUR, set_price, unit_prices};
@@ -30,6 +31,33 @@ const SCRIPT: &str = "for point in data['usage']['instance']:\n  price = point['
 async fn prices(app: &TestApp) -> Vec<i64> {
     let window = (START, START + 10_000 * HOUR);
     unit_prices(&*app.storage, window).await.into_values().collect()
+}
+
+/// A cycle that goes on while something is changed.
+struct Cycle {
+    stop: CancellationToken,
+    running: JoinHandle<Result<Outcome, CycleError>>,
+}
+
+impl Cycle {
+    fn start(pipeline: &Arc<Pipeline>) -> Self {
+        let (pipeline, stop) = (pipeline.clone(), CancellationToken::new());
+        let until = stop.clone();
+        let progress = Arc::new(Progress::quiet());
+        let running = tokio::spawn(async move { pipeline.run_once(&progress, &until).await });
+        Self { stop, running }
+    }
+
+    /// Ends it. Each price begins with some period and holds until the next one does.
+    async fn has_rated_by(self, app: &TestApp, expected: &[i64]) {
+        assert!(!self.running.is_finished(), "it is one cycle");
+        self.stop.cancel();
+        let outcome = self.running.await.unwrap().unwrap();
+        assert!(outcome.stopped && outcome.failed == 0, "{outcome:?}");
+        let mut found = prices(app).await;
+        found.dedup();
+        assert_eq!(found, expected);
+    }
 }
 
 /// States that modules come to have, with the price per unit that they give:
@@ -59,11 +87,7 @@ async fn a_running_processor_rates_by_the_modules_as_they_are() {
     let pipeline = app.pipeline();
     let begin = seconds(START - HOUR);
     scopes::add(connection, "s0", pipeline.keys(), begin, begin).await.unwrap();
-    let (progress, stop) = (Arc::new(Progress::quiet()), CancellationToken::new());
-    let running = {
-        let (pipeline, progress, stop) = (pipeline.clone(), progress.clone(), stop.clone());
-        tokio::spawn(async move { pipeline.run_once(&progress, &stop).await })
-    };
+    let cycle = Cycle::start(&pipeline);
     let newest = || async { prices(&app).await.last().copied() };
     let patience = Duration::from_secs(15);
     until_in(patience, "the first price", || async { newest().await == Some(3) }).await;
@@ -74,14 +98,7 @@ async fn a_running_processor_rates_by_the_modules_as_they_are() {
         let told = format!("{name}, enabled {enabled}, priority {priority}");
         until_in(patience, &told, || async { newest().await == Some(price) }).await;
     }
-    assert!(!running.is_finished(), "it is one cycle");
-    stop.cancel();
-    let outcome = running.await.unwrap().unwrap();
-    assert!(outcome.stopped && outcome.failed == 0, "{outcome:?}");
-    // Each state begins with some period and holds until the next one does.
-    let mut found = prices(&app).await;
-    found.dedup();
-    assert_eq!(found, expected);
+    cycle.has_rated_by(&app, &expected).await;
 
     // And from one cycle to the next, by the same processor.
     let state = scopes::get(&app.database, "s0", pipeline.keys()).await.unwrap().unwrap();
@@ -98,7 +115,7 @@ async fn a_running_processor_rates_by_the_modules_as_they_are() {
     }
 }
 
-/// Changes of rules over the API, with the price per unit that they give.
+/// Where rules are changed over the API.
 const RULES: &str = "/v1/rating/module_config";
 
 async fn send(app: &TestApp, method: &str, path: &str, body: &Value) -> Value {
@@ -124,11 +141,7 @@ async fn a_running_processor_rates_by_the_rules_as_they_are() {
     let pipeline = app.pipeline();
     let begin = seconds(START - HOUR);
     scopes::add(app.database.connection(), "s0", pipeline.keys(), begin, begin).await.unwrap();
-    let (progress, stop) = (Arc::new(Progress::quiet()), CancellationToken::new());
-    let running = {
-        let (pipeline, progress, stop) = (pipeline.clone(), progress.clone(), stop.clone());
-        tokio::spawn(async move { pipeline.run_once(&progress, &stop).await })
-    };
+    let cycle = Cycle::start(&pipeline);
     let mut expected = Vec::new();
     let mut comes_to = async |price: i64, told: &str| {
         expected.push(price);
@@ -163,11 +176,5 @@ async fn a_running_processor_rates_by_the_rules_as_they_are() {
     let id = script["script_id"].as_str().unwrap();
     send(&app, "DELETE", &format!("pyscripts/scripts/{id}"), &json!({})).await;
     comes_to(3, "the script goes").await;
-    assert!(!running.is_finished(), "it is one cycle");
-    stop.cancel();
-    let outcome = running.await.unwrap().unwrap();
-    assert!(outcome.stopped && outcome.failed == 0, "{outcome:?}");
-    let mut found = prices(&app).await;
-    found.dedup();
-    assert_eq!(found, expected);
+    cycle.has_rated_by(&app, &expected).await;
 }
