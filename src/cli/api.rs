@@ -6,7 +6,7 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{processor, wiring};
+use super::wiring;
 use crate::{api, config::Config, shutdown, supervisor::Supervisor};
 
 /// What says where the API listens.
@@ -30,15 +30,6 @@ impl Arguments {
     }
 }
 
-/// What clients are held to.
-pub(super) fn limits(config: &Config) -> api::Limits {
-    api::Limits {
-        connections: config.ratekitty.api_max_connections,
-        patience: config.ratekitty.api_client_timeout,
-        grace: config.ratekitty.shutdown_grace,
-    }
-}
-
 /// Runs the API.
 pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let database = wiring::database(config).await?;
@@ -51,7 +42,7 @@ pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result
     let listener = api::listen(&host, port, OPTION).await?;
     shutdown::on_signal(&stop);
     let _serving = Supervisor::from_environment().serving(&stop, pulses);
-    api::serve(listener, state, stop, limits(config), pulse).await;
+    api::serve(listener, state, stop, wiring::limits(config), pulse).await;
     info!("The API stopped");
     Ok(ExitCode::SUCCESS)
 }
@@ -66,12 +57,12 @@ pub(super) async fn run_with_processor(
     wiring::prepare(&pipeline).await?;
     let (host, port) = arguments.address(config);
     let listener = api::listen(&host, port, OPTION).await?;
-    let limits = limits(config);
+    let limits = wiring::limits(config);
     let stop = CancellationToken::new();
     let pulse = api::pulse();
     let pulses: Vec<_> = pipeline.pulses().into_iter().chain([pulse.clone()]).collect();
     let watch = wiring::watch(config, &database, pulses.clone(), pipeline.found(), &stop);
-    processor::serve_watch(config, watch.clone(), &stop).await?;
+    wiring::serve_watch(config, watch.clone(), &stop).await?;
     let state = wiring::app_state(config, &database, watch)?;
     shutdown::on_signal(&stop);
     // Also when it panics.

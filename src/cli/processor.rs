@@ -6,10 +6,8 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{answer, api::limits, wiring};
-use crate::{
-    api, config::Config, processor::Progress, shutdown, supervisor::Supervisor, watch::Watch,
-};
+use super::{answer, wiring};
+use crate::{config::Config, processor::Progress, shutdown, supervisor::Supervisor};
 
 /// Arguments of the command.
 #[derive(Debug, Args)]
@@ -26,21 +24,6 @@ impl Arguments {
     }
 }
 
-/// Listens where `[ratekitty] processor_listen` says, and tells there how the daemon
-/// does, until told to stop.
-pub(super) async fn serve_watch(
-    config: &Config,
-    watch: Arc<Watch>,
-    stop: &CancellationToken,
-) -> anyhow::Result<()> {
-    if let Some((host, port)) = &config.ratekitty.processor_listen {
-        let listener = api::listen(host, *port, "[ratekitty] processor_listen").await?;
-        let serving = api::serve_watch(listener, watch, stop.clone(), limits(config), api::pulse());
-        tokio::spawn(serving);
-    }
-    Ok(())
-}
-
 /// Runs the command.
 pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let database = wiring::database(config).await?;
@@ -50,7 +33,7 @@ pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result
     if !arguments.once {
         let pulses = pipeline.pulses();
         let watch = wiring::watch(config, &database, pulses.clone(), pipeline.found(), &stop);
-        serve_watch(config, watch, &stop).await?;
+        wiring::serve_watch(config, watch, &stop).await?;
         shutdown::on_signal(&stop);
         info!("The processor starts, rating periods of {} s", config.collect.period);
         let _serving = Supervisor::from_environment().serving(&stop, pulses);

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    api::{Access, AppState},
+    api::{self, Access, AppState},
     collector,
     config::{Config, metrics_yml},
     fetcher,
@@ -127,6 +127,30 @@ pub(super) fn watch(
         stop: stop.clone(),
         storage: config.storage.backend.clone(),
     })
+}
+
+/// What clients are held to.
+pub(super) fn limits(config: &Config) -> api::Limits {
+    api::Limits {
+        connections: config.ratekitty.api_max_connections,
+        patience: config.ratekitty.api_client_timeout,
+        grace: config.ratekitty.shutdown_grace,
+    }
+}
+
+/// Listens where `[ratekitty] processor_listen` says, and tells there how the daemon
+/// does, until told to stop.
+pub(super) async fn serve_watch(
+    config: &Config,
+    watch: Arc<Watch>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    if let Some((host, port)) = &config.ratekitty.processor_listen {
+        let listener = api::listen(host, *port, "[ratekitty] processor_listen").await?;
+        let serving = api::serve_watch(listener, watch, stop.clone(), limits(config), api::pulse());
+        tokio::spawn(serving);
+    }
+    Ok(())
 }
 
 /// What the API needs, over a database.
