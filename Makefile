@@ -8,7 +8,7 @@ WITH_CLOUD := scripts/with-servers mariadb postgresql redis etcd aetos --
 # cargo shares the cores out itself; make's job server is not for it.
 unexport MAKEFLAGS
 
-.PHONY: help build test e2e devstack torture bench bench-catchup lint quickstart install uninstall deb samples clean
+.PHONY: help build test pythons e2e devstack torture bench bench-catchup lint quickstart install uninstall deb samples clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  \1\t/p' Makefile | expand -t 18
@@ -23,6 +23,17 @@ test: ## Run the tests, against real programs; TEST=NAME those alone
 	@scripts/get-peer prometheus cloudkitty-sdist cloudkitty-venv schemathesis-venv cargo-nextest > /dev/null
 	RATEKITTY_CLOUDKITTY="$$(scripts/get-peer cloudkitty-venv | cut -d= -f2)" \
 	  $(WITH_CLOUD) cargo nextest run --locked $(TEST)
+
+# Those that Debian has beside its present one, which are the ends of what is supported.
+pythons: export RATEKITTY_PEERS := $(PEERS)
+pythons: export TZ := UTC
+pythons: ## Run the tests of Python scripts on CPython 3.9 and 3.13
+	@scripts/get-peer cloudkitty-venv cargo-nextest > /dev/null
+	@for version in 3.9 3.13; do \
+	  RATEKITTY_CLOUDKITTY="$$(scripts/get-peer cloudkitty-venv | cut -d= -f2)" \
+	  RATEKITTY_TEST_PYTHON="$$(scripts/get-peer cpython-$$version | cut -d= -f2)/python3" \
+	    scripts/with-servers mariadb postgresql -- cargo nextest run --locked scripts:: || exit; \
+	done
 
 e2e: export TZ := UTC
 e2e: PROGRAM ?= release

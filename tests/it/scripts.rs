@@ -578,13 +578,21 @@ async fn what_scripts_do_wrong_fails_the_period_and_nothing_else() {
     assert!(error.contains("`true` ended (exit status: 0)"), "{error}");
 }
 
-/// Of the oldest Python that operators may have, whatever the one is that the tests run with.
-#[test]
-fn the_worker_is_written_in_the_grammar_of_python_3_9() {
-    let worker = concat!(env!("CARGO_MANIFEST_DIR"), "/src/rating/pyscripts/worker.py");
-    let check = "import ast, sys; ast.parse(open(sys.argv[1]).read(), feature_version=(3, 9))";
-    let check = Command::new("python3").args(["-c", check, worker]).output().unwrap();
-    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+/// Scripts run on the CPython that is asked for, by which the other tests are
+/// about the one that they mean to be about.
+#[tokio::test]
+async fn scripts_run_on_the_python_that_is_asked_for() {
+    let set = "import sys; data['usage']['instance'][0]['metadata']['v'] = '%d.%d' % sys.version_info[:2]";
+    let app = app("", &[set]).await;
+    let python = &app.config.ratekitty.pyscripts_python;
+    let told = Command::new(python).arg("--version").output().unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    let minor = told.trim().rsplit_once('.').unwrap().0;
+    let version = rate(&app, &given()).await.unwrap()["instance"][0][4]["v"].clone();
+    assert_eq!(format!("Python {}", version.as_str().unwrap()), minor, "{python}");
+    if let Ok(asked) = std::env::var("RATEKITTY_TEST_PYTHON") {
+        assert_eq!(*python, asked);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -104,7 +104,12 @@ impl TestApp {
         );
         let file = dir.path().join("ratekitty.conf");
         std::fs::write(&file, text).unwrap();
-        let config = Config::from_sources(&Sources::read(&[Place::File(file)]).unwrap()).unwrap();
+        let mut config =
+            Config::from_sources(&Sources::read(&[Place::File(file)]).unwrap()).unwrap();
+        // Another CPython than the machine's, see the target `pythons` of the Makefile.
+        if let Ok(python) = std::env::var("RATEKITTY_TEST_PYTHON") {
+            config.ratekitty.pyscripts_python = python;
+        }
         // Some do without certificates on purpose.
         let others = config.warnings.iter().filter(|warning| !warning.contains("insecure is set"));
         assert_eq!(others.collect::<Vec<_>>(), Vec::<&String>::new());
