@@ -1,5 +1,7 @@
 //! Errors of the API: the one place where HTTP status codes are decided.
 
+use std::sync::Arc;
+
 use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
@@ -41,6 +43,9 @@ pub enum ApiError {
     /// The state database cannot be read.
     #[error(transparent)]
     State(#[from] StateError),
+    /// What another request for the same has failed with.
+    #[error(transparent)]
+    Shared(Arc<ApiError>),
 }
 
 impl From<Forbidden> for ApiError {
@@ -55,17 +60,20 @@ impl ApiError {
         match self {
             // Loki shows entries once it has flushed their chunk.
             Self::Storage(StorageError::NotShown { .. }) => 300,
+            Self::Shared(error) => error.retry_after(),
             _ => 5,
         }
     }
 
     /// Whether it is about a text that no column can hold, nor be compared with.
     fn is_refused_text(&self) -> bool {
-        matches!(
-            self,
-            Self::State(error) | Self::Storage(StorageError::State(error))
-                if error.is_refused_value()
-        )
+        match self {
+            Self::State(error) | Self::Storage(StorageError::State(error)) => {
+                error.is_refused_value()
+            }
+            Self::Shared(error) => error.is_refused_text(),
+            _ => false,
+        }
     }
 
     fn status(&self) -> StatusCode {
@@ -79,6 +87,7 @@ impl ApiError {
             }
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Shared(error) => error.status(),
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             // A peer is away or behind; the same request may succeed later.

@@ -11,6 +11,7 @@
 mod accept;
 mod access;
 mod body;
+mod coalesce;
 mod cors;
 mod dates;
 mod error;
@@ -54,6 +55,7 @@ use crate::{
 };
 
 pub use access::{Access, AccessError, CredentialsError};
+pub use coalesce::Coalesced;
 pub use healthcheck::Ends;
 pub use serve::{Limits, listen, pulse, serve, serve_watch};
 
@@ -100,6 +102,8 @@ pub struct AppState {
     pub has_metrics: bool,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Questions that are being answered.
+    pub coalesced: Arc<Coalesced>,
 }
 
 /// Why the API does not start.

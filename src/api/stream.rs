@@ -13,7 +13,7 @@ use super::error::ApiError;
 use crate::storage::{Found, Page, PointSink, Selection, Storage, StorageError};
 
 /// Points that make an answer which is sent as it is read.
-const LARGE: u64 = 5_000;
+pub(super) const LARGE: u64 = 5_000;
 
 /// Longest wait for a client to take a piece of such an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,7 +31,27 @@ pub(super) trait Shape: Send + 'static {
     fn end(&mut self) -> String;
 }
 
-/// How many points a selection has, and the body with those of the page.
+/// The points of a page of at most [`LARGE`]; nothing if the selection has none.
+///
+/// # Errors
+/// What cannot be read.
+pub(super) async fn text(
+    storage: &Arc<dyn Storage>,
+    selection: &Selection,
+    page: Page,
+    mut shape: impl Shape,
+) -> Result<Option<String>, ApiError> {
+    let retrieved = storage.retrieve(selection, page).await?;
+    if retrieved.total == 0 {
+        return Ok(None);
+    }
+    let mut text = shape.begin(retrieved.total);
+    text.push_str(&shape.add(retrieved.points));
+    text.push_str(&shape.end());
+    Ok(Some(text))
+}
+
+/// How many points a selection has, and the body with those of a page of any size.
 ///
 /// # Errors
 /// What cannot be read. An error on the way ends the connection, so that nobody
@@ -40,15 +60,8 @@ pub(super) async fn body(
     storage: Arc<dyn Storage>,
     selection: Selection,
     page: Page,
-    mut shape: impl Shape,
+    shape: impl Shape,
 ) -> Result<(u64, Body), ApiError> {
-    if page.limit <= LARGE {
-        let retrieved = storage.retrieve(&selection, page).await?;
-        let mut text = shape.begin(retrieved.total);
-        text.push_str(&shape.add(retrieved.points));
-        text.push_str(&shape.end());
-        return Ok((retrieved.total, Body::from(text)));
-    }
     let (sender, mut receiver) = mpsc::channel::<io::Result<String>>(2);
     let (first, begun) = oneshot::channel();
     tokio::spawn(async move {

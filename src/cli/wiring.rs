@@ -173,6 +173,7 @@ pub(super) fn app_state(
         watch,
         has_metrics: config.ratekitty.api_metrics,
         clock,
+        coalesced: Arc::default(),
     })
 }
 

@@ -7,7 +7,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::wsme::{Attribute, Fault, Input, Kind, answer};
+use super::wsme::{Attribute, Fault, Input, Kind, answer, answer_of, written};
 use crate::{
     api::{
         AppState,
@@ -42,11 +42,14 @@ pub(super) async fn list(
     let input = Input { path: &[], query: query.as_deref(), headers: &headers, body: &bytes };
     input.arguments(&[])?;
     caller.may("rating:list_modules", &[])?;
-    let states = modules::list(state.database.connection()).await?;
-    let mut names = MODULES;
-    names.sort_unstable();
-    let modules: Vec<Value> = names.iter().map(|name| show(name, &states)).collect();
-    Ok(answer(StatusCode::OK, &json!({"modules": modules})))
+    let look = async {
+        let states = modules::list(state.database.connection()).await?;
+        let mut names = MODULES;
+        names.sort_unstable();
+        let modules: Vec<Value> = names.iter().map(|name| show(name, &states)).collect();
+        Ok(written(&json!({"modules": modules})).into())
+    };
+    Ok(answer_of(state.coalesced.answer("v1/rating/modules".to_owned(), look).await?))
 }
 
 /// `GET /v1/rating/modules/{id}`. Clients name the module in the query once more.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use axum::{
-    http::{Method, StatusCode},
+    http::Method,
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     Call, Fault, unrouted,
-    wsme::{Attribute, Kind, Values, answer},
+    wsme::{Attribute, Kind, Values, answer_of, written},
 };
 use crate::{
     api::{
@@ -94,12 +94,16 @@ const ALL: Page = Page { offset: 0, limit: u64::MAX };
 async fn total(call: &Call) -> Result<Response, Fault> {
     let values = call.input(&[]).arguments(TOTAL)?;
     let selection = selection(call, &values, "report:get_total")?;
-    let totals = call.state.storage.total(&selection, &[], ALL).await?;
-    let price = match totals.rows.first() {
-        Some(row) => python_float(row.price.to_f64()),
-        None => "0".to_owned(),
+    let look = async {
+        let totals = call.state.storage.total(&selection, &[], ALL).await?;
+        let price = match totals.rows.first() {
+            Some(row) => python_float(row.price.to_f64()),
+            None => "0".to_owned(),
+        };
+        Ok(written(&json!(price)).into())
     };
-    Ok(answer(StatusCode::OK, &json!(price)))
+    let question = format!("v1/report/total {selection:?}");
+    Ok(answer_of(call.state.coalesced.answer(question, look).await?))
 }
 
 /// `GET /v1/report/summary`: rows by scope and type, as far as they are asked
@@ -112,7 +116,6 @@ async fn summary(call: &Call) -> Result<Response, Fault> {
     let keys = [("tenant_id", scope_key), ("res_type", GroupKey::Type)];
     let keys: Vec<_> = keys.into_iter().filter(|(name, _)| wanted.contains(name)).collect();
     let groupby: Vec<GroupKey> = keys.iter().map(|(_, key)| key.clone()).collect();
-    let totals = call.state.storage.total(&selection, &groupby, ALL).await?;
     let date = |date: DateTime<Utc>| date.format("%Y-%m-%dT%H:%M:%S").to_string();
     let show = |row: &TotalRow| {
         let value = |name: &str| {
@@ -128,8 +131,13 @@ async fn summary(call: &Call) -> Result<Response, Fault> {
             "rate": rounded(row.price.to_f64()),
         })
     };
-    let rows: Vec<Value> = totals.rows.iter().map(show).collect();
-    Ok(answer(StatusCode::OK, &json!({"summary": rows})))
+    let look = async {
+        let totals = call.state.storage.total(&selection, &groupby, ALL).await?;
+        let rows: Vec<Value> = totals.rows.iter().map(show).collect();
+        Ok(written(&json!({"summary": rows})).into())
+    };
+    let question = format!("v1/report/summary {selection:?} {groupby:?}");
+    Ok(answer_of(call.state.coalesced.answer(question, look).await?))
 }
 
 /// A price with five places, as Python writes it.
@@ -144,11 +152,14 @@ fn rounded(price: f64) -> String {
 async fn tenants(call: &Call) -> Result<Response, Fault> {
     call.input(&[]).arguments(TENANTS)?;
     call.caller.may("report:list_tenants", &[])?;
-    let all = ScopeFilter::default();
-    let found = scopes::list(&call.state.database, &all, 0, u64::MAX).await?;
-    let mut seen = HashSet::new();
-    let names = found.iter().map(|scope| &scope.identifier).filter(|name| seen.insert(*name));
-    Ok(answer(StatusCode::OK, &json!(names.collect::<Vec<_>>())))
+    let look = async {
+        let all = ScopeFilter::default();
+        let found = scopes::list(&call.state.database, &all, 0, u64::MAX).await?;
+        let mut seen = HashSet::new();
+        let names = found.iter().map(|scope| &scope.identifier).filter(|name| seen.insert(*name));
+        Ok(written(&json!(names.collect::<Vec<_>>())).into())
+    };
+    Ok(answer_of(call.state.coalesced.answer("v1/report/tenants".to_owned(), look).await?))
 }
 
 /// Operations on reports.

@@ -133,6 +133,11 @@ pub(super) fn answer(status: StatusCode, body: &Value) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], written(body)).into_response()
 }
 
+/// The same of what is written already.
+pub(super) fn answer_of(body: Bytes) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
 /// JSON as Python writes it: with a blank behind `,` and `:`, in ASCII. Whoever
 /// looks for a text in an answer finds it in ours, too.
 pub(super) fn written(body: &Value) -> String {

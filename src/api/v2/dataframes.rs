@@ -8,7 +8,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{NOTHING_FOUND, given, json_response, page, window};
+use super::{NOTHING_FOUND, given, json_response, page, response_of, window};
 use crate::{
     api::{
         AppState,
@@ -86,8 +86,16 @@ pub(in crate::api) async fn get(
     };
     let (begin, end) = window(&state, &args);
     let selection = Selection { begin, end, filters };
-    let (total, body) =
-        stream::body(state.storage, selection, page(&args), Frames::default()).await?;
+    let page = page(&args);
+    if page.limit <= stream::LARGE {
+        let question = format!("v2/dataframes {selection:?} {page:?}");
+        let look = async {
+            let found = stream::text(&state.storage, &selection, page, Frames::default()).await?;
+            found.map(Bytes::from).ok_or_else(|| ApiError::NotFound(NOTHING_FOUND.to_owned()))
+        };
+        return state.coalesced.answer(question, look).await.map(response_of);
+    }
+    let (total, body) = stream::body(state.storage, selection, page, Frames::default()).await?;
     if total == 0 {
         return Err(ApiError::NotFound(NOTHING_FOUND.to_owned()));
     }

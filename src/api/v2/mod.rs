@@ -8,6 +8,7 @@ pub(super) mod scope;
 pub(super) mod summary;
 
 use axum::{
+    body::Bytes,
     http::header,
     response::{IntoResponse, Response},
 };
@@ -22,9 +23,17 @@ const NOTHING_FOUND: &str = "No resource found for provided filters.";
 
 /// An answer in JSON, with the reference's content type.
 fn json_response(body: &impl Serialize) -> Response {
+    response_of(json_bytes(body))
+}
+
+/// The same of what is written already.
+fn response_of(body: Bytes) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+fn json_bytes(body: &impl Serialize) -> Bytes {
     // What handlers make has texts for keys, and so can be written.
-    let text = serde_json::to_string(body).unwrap_or_default();
-    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+    serde_json::to_vec(body).unwrap_or_default().into()
 }
 
 /// `begin` and `end`: by default those of the present month, each alone.

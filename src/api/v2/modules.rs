@@ -10,7 +10,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::json_response;
+use super::{json_bytes, json_response, response_of};
 use crate::{
     api::{
         AppState,
@@ -27,11 +27,14 @@ const BODY: &[Spec] = &[("enabled", Kind::Bool, false), ("priority", Kind::Int, 
 
 /// `GET /v2/rating/modules`.
 pub(in crate::api) async fn list(State(state): State<AppState>) -> Result<Response, ApiError> {
-    let states = modules::list(state.database.connection()).await?;
-    let mut names = MODULES;
-    names.sort_unstable();
-    let modules: Vec<Value> = names.iter().map(|name| show(name, &states)).collect();
-    Ok(json_response(&json!({"modules": modules})))
+    let look = async {
+        let states = modules::list(state.database.connection()).await?;
+        let mut names = MODULES;
+        names.sort_unstable();
+        let modules: Vec<Value> = names.iter().map(|name| show(name, &states)).collect();
+        Ok(json_bytes(&json!({"modules": modules})))
+    };
+    state.coalesced.answer("v2/rating/modules".to_owned(), look).await.map(response_of)
 }
 
 /// `GET /v2/rating/modules/{id}`.

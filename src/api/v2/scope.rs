@@ -8,7 +8,7 @@ use axum::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{NOTHING_FOUND, json_response, page};
+use super::{NOTHING_FOUND, json_bytes, json_response, page, response_of};
 use crate::{
     api::{
         AppState,
@@ -56,11 +56,15 @@ pub(in crate::api) async fn get(
         active: args.int_list("active"),
     };
     let page = page(&args);
-    let found = scopes::list(&state.database, &filter, page.offset, page.limit).await?;
-    if found.is_empty() {
-        return Err(ApiError::NotFound(NOTHING_FOUND.to_owned()));
-    }
-    Ok(json_response(&Scopes { results: found.iter().map(Shown::of).collect() }))
+    let look = async {
+        let found = scopes::list(&state.database, &filter, page.offset, page.limit).await?;
+        if found.is_empty() {
+            return Err(ApiError::NotFound(NOTHING_FOUND.to_owned()));
+        }
+        Ok(json_bytes(&Scopes { results: found.iter().map(Shown::of).collect() }))
+    };
+    let question = format!("v2/scope {filter:?} {page:?}");
+    state.coalesced.answer(question, look).await.map(response_of)
 }
 
 /// What a request is about: scopes, or else the caller's own project.

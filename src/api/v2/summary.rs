@@ -1,13 +1,14 @@
 //! `GET /v2/summary`: sums of quantities and prices.
 
 use axum::{
+    body::Bytes,
     extract::{RawQuery, State},
     response::Response,
 };
 use serde_json::{Map, Value, json};
 use tracing::warn;
 
-use super::{json_response, page, window};
+use super::{json_bytes, json_response, page, response_of, window};
 use crate::{
     api::{
         AppState,
@@ -16,7 +17,7 @@ use crate::{
         openapi::{Operation, schema},
         query::{Args, Kind, Spec},
     },
-    storage::{GroupKey, Selection, TotalRow},
+    storage::{GroupKey, Selection, TotalRow, Totals},
     time::isoformat,
 };
 
@@ -65,11 +66,22 @@ pub(in crate::api) async fn get(
     }
     let (begin, end) = window(&state, &args);
     let selection = Selection { begin, end, filters };
-    let totals = state.storage.total(&selection, &groupby, page(&args)).await?;
+    let page = page(&args);
+    let question = format!("v2/summary {selection:?} {groupby:?} {page:?} {format}");
+    let look = async {
+        let totals = state.storage.total(&selection, &groupby, page).await?;
+        Ok(shown(&selection, &groupby, &totals, format))
+    };
+    state.coalesced.answer(question, look).await.map(response_of)
+}
 
+/// The answer to a request for sums in a format.
+fn shown(selection: &Selection, groupby: &[GroupKey], totals: &Totals, format: &str) -> Bytes {
     let labels: Vec<&str> = groupby.iter().filter_map(GroupKey::column).collect();
     let row = |row: &TotalRow| -> Vec<(String, Value)> {
-        let (begin, end) = row.period.map_or((begin, end), |period| (period.begin, period.end));
+        let (begin, end) = row
+            .period
+            .map_or((selection.begin, selection.end), |period| (period.begin, period.end));
         let fixed = [
             json!(isoformat(begin)),
             json!(isoformat(end)),
@@ -83,7 +95,7 @@ pub(in crate::api) async fn get(
     let rows: Vec<_> = totals.rows.iter().map(row).collect();
     let columns: Vec<&String> =
         rows.first().map(|row| row.iter().map(|(name, _)| name).collect()).unwrap_or_default();
-    Ok(json_response(&if format == "table" {
+    json_bytes(&if format == "table" {
         let results: Vec<Vec<&Value>> =
             rows.iter().map(|row| row.iter().map(|(_, value)| value).collect()).collect();
         json!({"total": totals.total, "columns": columns, "results": results, "format": "table"})
@@ -91,7 +103,7 @@ pub(in crate::api) async fn get(
         let results: Vec<Map<String, Value>> =
             rows.iter().map(|row| row.iter().cloned().collect()).collect();
         json!({"total": totals.total, "results": results, "format": "object"})
-    }))
+    })
 }
 
 pub(super) fn describe() -> Vec<Operation> {

@@ -203,6 +203,7 @@ impl TestApp {
             watch: self.watch(),
             has_metrics: self.config.ratekitty.api_metrics,
             clock: Arc::new(self.clock.clone()),
+            coalesced: Arc::default(),
         }
     }
 
