@@ -8,7 +8,7 @@ WITH_CLOUD := scripts/with-servers mariadb postgresql redis etcd aetos --
 # cargo shares the cores out itself; make's job server is not for it.
 unexport MAKEFLAGS
 
-.PHONY: help build test pythons e2e devstack torture bench bench-catchup lint quickstart install uninstall deb samples clean
+.PHONY: help build test pythons e2e devstack torture bench bench-catchup bench-api lint quickstart install uninstall deb samples clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  \1\t/p' Makefile | expand -t 18
@@ -63,6 +63,9 @@ bench-catchup: ALONE := $(filter 0,$(BENCH_REFERENCE))$(filter 1,$(BENCH_GROWTH)
 bench-catchup: build ## Catch up beside a bare client and the reference
 	@scripts/get-peer prometheus $(if $(ALONE),,cloudkitty-venv) > /dev/null
 	$(if $(ALONE),,scripts/with-servers mariadb --) python3 benches/catchup.py "$(TARGET)/release/ratekitty"
+
+bench-api: build ## Load the API, beside the reference's
+	scripts/with-servers mariadb -- python3 benches/api_load.py "$(TARGET)/release/ratekitty"
 
 lint: ## Check format, lints, licences and sources of dependencies
 	@scripts/get-peer cargo-deny > /dev/null

@@ -7,7 +7,8 @@ PROGRAM is ratekitty's, built for release. `wrk` asks for one URL at a time over
 
 1. Scopes and rules are put into MariaDB over our API. The reference's API serves
    them with uWSGI, in 2 processes, and ours beside it. Both must answer the same
-   before and after. They are measured in turns.
+   before and after. They are measured in turns. Where a URL has `{}`, each request
+   asks for another page: requests for the same at the same time would share an answer.
 2. A million points are put into SQLite over our API. What it answers must be what
    was put in, before and after. It is started anew for each URL, so that its
    memory is told for each.
@@ -31,6 +32,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 
 from common import PATIENCE, Server, ask, fail, free_port, make_database, peers, run, say
 
@@ -43,7 +45,7 @@ TIMES_REFERENCE, P99, MEMORY = 20, 50, 100
 
 SCOPES = 300
 MAPPINGS = 300
-SHARED = ["/v2/scope?limit=100", "/v1/rating/modules", "/v2/rating/modules"]
+SHARED = ["/v2/scope?limit=100", "/v2/scope?limit=100&offset={}", "/v1/rating/modules", "/v2/rating/modules"]
 
 PROJECTS, THINGS = 25, 100
 HOURS = int(os.environ.get("BENCH_HOURS", "100"))
@@ -65,6 +67,17 @@ function done(summary, latency)
   local failed = e.connect + e.read + e.write + e.status + e.timeout
   print(string.format("%d %d %d %d %d", summary.requests, summary.duration, failed,
     latency:percentile(50), latency:percentile(99)))
+end
+"""
+
+# The beginnings of pages, for which wrk asks in turn.
+OFFSETS = SCOPES - 100
+EACH = """
+local at = 0
+local path = "%s"
+function request()
+  at = (at + 1) %% %d
+  return wrk.format("GET", string.gsub(path, "{}", at))
 end
 """
 
@@ -110,10 +123,12 @@ def load(url, seconds):
     libs = ":".join(glob.glob(str(folder.parent / "lib/*-linux-gnu")))
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(DONE)
+        if "{}" in url:
+            script.write(EACH % (urllib.parse.urlsplit(url)._replace(scheme="", netloc="").geturl(), OFFSETS))
         script.flush()
         command = [folder / "wrk", "--threads", "1", "--connections", str(CONNECTIONS)]
         command += ["--duration", f"{seconds}s", "--timeout", f"{PATIENCE}s"]
-        command += ["--script", script.name, url]
+        command += ["--script", script.name, url.format(0)]
         env = os.environ | {"LD_LIBRARY_PATH": libs}
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=env)
     requests, duration, failed, p50, p99 = map(int, done.stdout.splitlines()[-1].split())
@@ -160,9 +175,10 @@ def put_rules(url):
 
 def compare(ours, theirs):
     for path in SHARED:
-        answers = ask(ours.url + path), ask(theirs.url + path)
-        if answers[0] != answers[1]:
-            fail(f"GET {path}: ours is\n{answers[0]}\nthe reference's is\n{answers[1]}")
+        for path in {path.format(offset) for offset in (0, OFFSETS // 2)}:
+            answers = ask(ours.url + path), ask(theirs.url + path)
+            if answers[0] != answers[1]:
+                fail(f"GET {path}: ours is\n{answers[0]}\nthe reference's is\n{answers[1]}")
 
 
 def beside_reference(folder):
@@ -186,18 +202,18 @@ def beside_reference(folder):
         compare(ours, theirs)
         memory = ours.memory(), theirs.memory()
     lines = [
-        f"{'MariaDB, beside the reference':<30}{'requests/s':>11}{'reference':>11}{'ratio':>7}{'goal':>6}"
+        f"{'MariaDB, beside the reference':<35}{'requests/s':>11}{'reference':>11}{'ratio':>7}{'goal':>6}"
         f"{'p50':>8}{'ref.':>8}{'p99':>8}{'ref.':>8}{'goal':>6} ms"
     ]
     for path in SHARED:
         we, they = median(figures[path, True]), median(figures[path, False])
         lines.append(
-            f"{'GET ' + path:<30}{we.rate:>11,.0f}{they.rate:>11,.0f}"
+            f"{'GET ' + path:<35}{we.rate:>11,.0f}{they.rate:>11,.0f}"
             f"{we.rate / they.rate:>7.0f}{TIMES_REFERENCE:>6}"
             f"{we.p50:>8.1f}{they.p50:>8.1f}{we.p99:>8.1f}{they.p99:>8.1f}{P99:>6}"
         )
     lines.append(
-        f"{'memory':<30}{memory[0]:>8.0f} MB{memory[1]:>8.0f} MB"
+        f"{'memory':<35}{memory[0]:>8.0f} MB{memory[1]:>8.0f} MB"
         f"{memory[1] / memory[0]:>7.1f}  goal {MEMORY} MB at most"
     )
     return lines
