@@ -1,4 +1,6 @@
-//! Links in the documents lead somewhere.
+//! Links in the documents lead somewhere, and what they say of options is so.
+
+mod options;
 
 use std::{
     collections::BTreeMap,
