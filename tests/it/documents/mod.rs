@@ -1,5 +1,7 @@
-//! Links in the documents lead somewhere, and what they say of options is so.
+//! Links in the documents lead somewhere, and what they say of options and commands
+//! is so.
 
+mod commands;
 mod options;
 
 use std::{
