@@ -8,7 +8,7 @@ WITH_CLOUD := scripts/with-servers mariadb postgresql redis etcd aetos --
 # cargo shares the cores out itself; make's job server is not for it.
 unexport MAKEFLAGS
 
-.PHONY: help build test pythons e2e devstack torture bench bench-catchup bench-api lint quickstart install uninstall deb samples clean
+.PHONY: help build test pythons e2e docs devstack torture bench bench-catchup bench-api lint quickstart install uninstall deb samples clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  \1\t/p' Makefile | expand -t 18
@@ -40,6 +40,11 @@ e2e: PROGRAM ?= release
 e2e: $(if $(filter debug,$(PROGRAM)),,build) ## Rate, read and run tempest in a whole cloud of real programs
 	scripts/with-servers mariadb aetos -- sh -c '"$$RATEKITTY_OPENSTACK_VENV/bin/python" \
 	  tests/fixtures/openstack/e2e.py --folder "$(TARGET)/e2e" "$(TARGET)/$(PROGRAM)/ratekitty"'
+
+docs: PROGRAM ?= release
+docs: $(if $(filter debug,$(PROGRAM)),,build) ## Run the commands in the documents, and compare what they print
+	@scripts/get-peer prometheus mariadb cloudkitty-venv > /dev/null
+	scripts/check-docs "$(PROGRAM)"
 
 devstack: ## Check the DevStack plugin, the Zuul jobs and the Loki deployments
 	scripts/check-devstack

@@ -122,3 +122,12 @@ fn blocks_go_on_from_each_other() {
     let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     assert!(!command.contains("sleep"), "{text}");
 }
+
+/// Pages that tell what to type are those that are run.
+#[test]
+fn pages_of_commands_are_run() {
+    for page in ["get-started", "migrate", "API", "RATING", "OPERATIONS"] {
+        let text = std::fs::read_to_string(root().join(format!("docs/{page}.md"))).unwrap();
+        assert!(text.contains("\n```sh run\n"), "docs/{page}.md has nothing that is run");
+    }
+}

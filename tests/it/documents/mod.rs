@@ -5,7 +5,7 @@ mod commands;
 mod options;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -57,32 +57,40 @@ fn anchors(document: &str) -> Vec<String> {
         .collect()
 }
 
+/// Where the links of a document lead: what is written, and the file and anchor that
+/// are meant. Other sites are left out.
+fn links(path: &Path) -> Vec<(String, PathBuf, String)> {
+    let link = Regex::new(r"\]\(([^)\s]+)\)").unwrap();
+    let code = Regex::new("`[^`]*`").unwrap();
+    let document = std::fs::read_to_string(path).unwrap();
+    let plain: Vec<_> = text(&document).map(|line| code.replace_all(line, "")).collect();
+    plain
+        .iter()
+        .flat_map(|line| link.captures_iter(line))
+        .map(|found| found.get(1).unwrap().as_str())
+        .filter(|target| !target.contains("://") && !target.starts_with("mailto:"))
+        .map(|target| {
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let file = match file {
+                "" => path.to_owned(),
+                file => path.parent().unwrap().join(file),
+            };
+            (target.to_owned(), file, anchor.to_owned())
+        })
+        .collect()
+}
+
 #[test]
 fn every_link_leads_somewhere() {
     let mut all = Vec::new();
     documents(root(), &mut all);
-    let link = Regex::new(r"\]\(([^)\s]+)\)").unwrap();
-    let code = Regex::new("`[^`]*`").unwrap();
     let (mut count, mut broken) = (0, Vec::new());
     for path in &all {
-        let document = std::fs::read_to_string(path).unwrap();
-        let plain: Vec<_> = text(&document).map(|line| code.replace_all(line, "")).collect();
-        for target in plain.iter().flat_map(|line| link.captures_iter(line)) {
-            let target = target.get(1).unwrap().as_str();
-            if target.contains("://") || target.starts_with("mailto:") {
-                continue;
-            }
+        for (target, file, anchor) in links(path) {
             count += 1;
-            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
-            let file = match file {
-                "" => path.clone(),
-                file => path.parent().unwrap().join(file),
-            };
             let is_there = file.exists()
                 && (anchor.is_empty()
-                    || anchors(&std::fs::read_to_string(&file).unwrap())
-                        .iter()
-                        .any(|known| known == anchor));
+                    || anchors(&std::fs::read_to_string(&file).unwrap()).contains(&anchor));
             if !is_there {
                 broken.push(format!("{}: {target}", path.strip_prefix(root()).unwrap().display()));
             }
@@ -92,16 +100,53 @@ fn every_link_leads_somewhere() {
     assert!(count > 100, "{count}");
 }
 
+/// Files that a reader comes to by following links from one.
+fn reached(from: &Path) -> BTreeSet<PathBuf> {
+    let mut reached = BTreeSet::new();
+    let mut left = vec![from.canonicalize().unwrap()];
+    while let Some(path) = left.pop() {
+        if !reached.insert(path.clone()) {
+            continue;
+        }
+        for (_, file, _) in links(&path) {
+            // A folder is where its files are listed.
+            let pages = match file.read_dir() {
+                Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),
+                Err(_) => vec![file],
+            };
+            let pages = pages.iter().filter(|page| page.extension().is_some_and(|end| end == "md"));
+            left.extend(pages.map(|page| page.canonicalize().unwrap()));
+        }
+    }
+    reached
+}
+
 #[test]
-fn every_document_is_named_by_the_first_one() {
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+fn every_document_is_reached_from_the_index() {
+    let index = root().join("docs/README.md");
+    let from_index = reached(&index);
+    let mut pages = Vec::new();
+    documents(&root().join("docs"), &mut pages);
+    assert!(pages.len() > 20, "{pages:?}");
+    for page in pages {
+        assert!(from_index.contains(&page), "no links lead from docs/README.md to {page:?}");
+    }
+    let readme = links(&root().join("README.md"));
+    assert!(readme.iter().any(|(target, ..)| target == "docs/README.md"));
+}
+
+/// The index itself names the pages that are not of a series: nobody has to follow
+/// others to find them.
+#[test]
+fn the_index_names_every_page() {
+    let index = links(&root().join("docs/README.md"));
     for entry in std::fs::read_dir(root().join("docs")).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
-        if path.is_file() && name.ends_with(".md") {
+        if path.is_file() && name.ends_with(".md") && name != "README.md" {
             assert!(
-                readme.contains(&format!("docs/{name}")),
-                "README.md does not name docs/{name}"
+                index.iter().any(|(target, ..)| target == name),
+                "docs/README.md does not name {name}"
             );
         }
     }
