@@ -9,10 +9,21 @@ function element(name, attributes, ...children) {
   return made;
 }
 
+// Schemas by name.
+let schemas = {};
+
+function nameOf(schema) {
+  return schema.$ref.split("/").pop();
+}
+
 // One line that says what a schema holds.
 function kind(schema) {
   if (!schema) return "";
-  if (schema.$ref) return schema.$ref.split("/").pop();
+  if (schema.$ref) {
+    const named = schemas[nameOf(schema)];
+    return named && named.oneOf ? kind(named) : nameOf(schema);
+  }
+  if (schema.const !== undefined) return JSON.stringify(schema.const);
   if (schema.anyOf || schema.oneOf) return (schema.anyOf || schema.oneOf).map(kind).join(" or ");
   if (schema.enum) return schema.enum.map((word) => JSON.stringify(word)).join(" or ");
   if (schema.type === "array") return "list of " + kind(schema.items);
@@ -23,7 +34,12 @@ function kind(schema) {
 // A schema as an example would look, with the kinds in place of values.
 function outline(schema, depth) {
   if (!schema || depth > 6) return "…";
-  if (schema.oneOf) return outline(schema.oneOf[0], depth + 1);
+  const named = schema.$ref && schemas[nameOf(schema)];
+  if (named && (named.properties || named.items || (named.anyOf || [{}])[0].$ref)) {
+    return outline(named, depth);
+  }
+  // Of several forms, the first.
+  if (schema.anyOf && schema.anyOf[0].$ref) return outline(schema.anyOf[0], depth + 1);
   if (schema.type === "array") return [outline(schema.items, depth + 1)];
   if (schema.properties) {
     const needed = schema.required || [];
@@ -112,6 +128,7 @@ function show(path, method, operation) {
 async function main() {
   const answer = await fetch("openapi.json");
   const description = await answer.json();
+  schemas = description.components.schemas;
   document.getElementById("about").textContent =
     description.info.summary + ". " + description.info.description;
   const parts = new Map();
