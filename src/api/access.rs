@@ -16,9 +16,12 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tracing::{debug, info, warn};
 
+use super::answer::{self, Answer};
 use crate::{
     config::{Config, ConfigError, sections::default::AuthStrategy},
     keystone::{KeystoneError, Rejected, Session, SetUpError, Token, Validator, access_rules},
@@ -368,27 +371,50 @@ impl Keystone {
     }
 
     fn unauthorized(&self) -> Response {
-        let body = json!({"error": {
-            "code": 401,
-            "title": "Unauthorized",
-            "message": "The request you have made requires authentication.",
-        }});
+        let body = KeystoneFault::body(
+            StatusCode::UNAUTHORIZED,
+            "Unauthorized",
+            "The request you have made requires authentication.",
+        );
         let headers = [
             (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
             (header::WWW_AUTHENTICATE, self.challenge.clone()),
         ];
-        (StatusCode::UNAUTHORIZED, headers, body.to_string()).into_response()
+        (StatusCode::UNAUTHORIZED, headers, body).into_response()
     }
 }
 
 fn unavailable() -> Response {
-    let body = json!({"error": {
-        "code": 503,
-        "title": "Service Unavailable",
-        "message": "The Keystone service is temporarily unavailable.",
-    }});
+    let body = KeystoneFault::body(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "Service Unavailable",
+        "The Keystone service is temporarily unavailable.",
+    );
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::RETRY_AFTER, "5")];
-    (StatusCode::SERVICE_UNAVAILABLE, headers, body.to_string()).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, headers, body).into_response()
+}
+
+/// An error that has to do with Keystone.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "KeystoneError")]
+pub(super) struct KeystoneFault {
+    error: KeystoneProblem,
+}
+
+/// What is wrong.
+#[derive(Serialize, JsonSchema)]
+struct KeystoneProblem {
+    code: u16,
+    title: &'static str,
+    message: &'static str,
+}
+
+impl Answer for KeystoneFault {}
+
+impl KeystoneFault {
+    fn body(status: StatusCode, title: &'static str, message: &'static str) -> String {
+        answer::json(&Self { error: KeystoneProblem { code: status.as_u16(), title, message } })
+    }
 }
 
 /// What rules can ask about a caller.

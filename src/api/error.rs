@@ -6,10 +6,14 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 use tracing::{error, info};
 
-use super::access::Forbidden;
+use super::{
+    access::Forbidden,
+    answer::{self, Answer},
+};
 use crate::{state::StateError, storage::StorageError};
 
 /// What a client is told whose text the database has no place for: on MariaDB one
@@ -108,9 +112,17 @@ impl ApiError {
     }
 }
 
+/// An error of version 2.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Message<'a> {
+    message: &'a str,
+}
+
+impl Answer for Message<'_> {}
+
 /// The JSON body of an error in v2.
 pub(super) fn v2_body(message: &str) -> Response {
-    let body = json!({ "message": message }).to_string();
+    let body = answer::json(&Message { message });
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 

@@ -10,6 +10,7 @@
 
 mod accept;
 mod access;
+mod answer;
 mod body;
 mod coalesce;
 mod cors;

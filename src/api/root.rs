@@ -5,34 +5,59 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::{
+    answer::{self, Answer},
     front::Front,
-    openapi::{Operation, schema},
+    openapi::Operation,
 };
+
+/// Versions of the API.
+#[derive(Serialize, JsonSchema)]
+struct Versions {
+    versions: [Version; 2],
+}
+
+impl Answer for Versions {}
+
+/// A version of the API.
+#[derive(Serialize, JsonSchema)]
+struct Version {
+    id: &'static str,
+    links: [Link; 1],
+    status: Status,
+}
+
+/// Where it is.
+#[derive(Serialize, JsonSchema)]
+struct Link {
+    href: String,
+    rel: &'static str,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+#[schemars(inline)]
+enum Status {
+    Current,
+    Experimental,
+}
 
 /// `GET /`: which versions of the API there are.
 pub(super) async fn versions(Extension(front): Extension<Front>) -> Response {
     let root = front.root();
-    let version = |id: &str, status: &str| {
-        json!({
-            "id": id,
-            "links": [{"href": format!("{root}/{id}"), "rel": "self"}],
-            "status": status,
-        })
+    let version = |id: &'static str, status: Status| Version {
+        id,
+        links: [Link { href: format!("{root}/{id}"), rel: "self" }],
+        status,
     };
-    let body = json!({"versions": [version("v1", "CURRENT"), version("v2", "EXPERIMENTAL")]});
-    ([(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
+    let versions = [version("v1", Status::Current), version("v2", Status::Experimental)];
+    let body = answer::json(&Versions { versions });
+    ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response()
 }
 
 pub(super) fn describe() -> Vec<Operation> {
-    let link = schema::object(&[("href", schema::text()), ("rel", schema::text())]);
-    let version = schema::object(&[
-        ("id", schema::text()),
-        ("links", schema::list(link)),
-        ("status", schema::one_of(&["CURRENT", "EXPERIMENTAL"])),
-    ]);
-    let versions = schema::object(&[("versions", schema::list(version))]);
-    vec![Operation::new("get", "/", "Versions of the API").answers(200, "Versions.", versions)]
+    vec![Operation::new("get", "/", "Versions of the API").answers::<Versions>(200, "Versions.")]
 }

@@ -1,9 +1,24 @@
 //! One operation of the API: a method on a path.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::schema;
-use crate::api::{body, query, v1::wsme};
+use crate::api::{
+    access::KeystoneFault,
+    answer::Answer,
+    body,
+    error::Message,
+    query,
+    v1::{NotAllowed, wsme},
+};
+
+/// Describes a type of answers.
+type Describe = fn(&mut SchemaGenerator) -> Schema;
+
+fn describe_type<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
 
 /// What is said of a method on a path.
 #[derive(Debug, Clone)]
@@ -13,7 +28,16 @@ pub struct Operation {
     summary: &'static str,
     parameters: Vec<Value>,
     body: Option<Value>,
-    answers: Vec<(u16, &'static str, Option<Value>)>,
+    answers: Vec<(u16, &'static str, Option<Describe>)>,
+}
+
+/// What is told when a peer is away: Keystone in its own way.
+#[derive(JsonSchema)]
+#[schemars(inline, untagged)]
+#[expect(dead_code, reason = "only described: each is written where it is made")]
+enum Away<T> {
+    Other(T),
+    Keystone(KeystoneFault),
 }
 
 impl Operation {
@@ -109,10 +133,15 @@ impl Operation {
         self
     }
 
-    /// It answers this, in JSON.
+    /// It answers this type, in JSON. There is no way to say it by a schema: that
+    /// would be another than what is written.
     #[must_use]
-    pub fn answers(mut self, status: u16, meaning: &'static str, schema: Value) -> Self {
-        self.answers.push((status, meaning, Some(schema)));
+    pub(in crate::api) fn answers<T: Answer>(self, status: u16, meaning: &'static str) -> Self {
+        self.answers_with(status, meaning, describe_type::<T>)
+    }
+
+    fn answers_with(mut self, status: u16, meaning: &'static str, describe: Describe) -> Self {
+        self.answers.push((status, meaning, Some(describe)));
         self
     }
 
@@ -127,34 +156,37 @@ impl Operation {
     #[must_use]
     pub fn may_miss(self) -> Self {
         let error = self.error();
-        self.answers(404, "There is nothing that fits.", error)
+        self.answers_with(404, "There is nothing that fits.", error)
     }
 
     /// It may be in the way of what there is.
     #[must_use]
     pub fn may_clash(self) -> Self {
         let error = self.error();
-        self.answers(409, "There is something of this kind already.", error)
+        self.answers_with(409, "There is something of this kind already.", error)
     }
 
     fn is_v1(&self) -> bool {
         self.path.starts_with("/v1")
     }
 
-    fn error(&self) -> Value {
-        schema::reference(if self.is_v1() { "Fault" } else { "Message" })
+    fn error(&self) -> Describe {
+        match self.is_v1() {
+            true => describe_type::<wsme::Told>,
+            false => describe_type::<Message>,
+        }
     }
 
     /// What those are told who may not do it.
-    fn forbidden(&self) -> Value {
+    fn forbidden(&self) -> Describe {
         match self.path.contains("/module_config/") {
-            true => schema::reference("Forbidden"),
+            true => describe_type::<NotAllowed>,
             false => self.error(),
         }
     }
 
     /// The forms of an answer; version 1 has XML, too.
-    fn content(&self, schema: &Value) -> Value {
+    fn content(&self, schema: &Schema) -> Value {
         match self.is_v1() {
             true => json!({
                 "application/json": {"schema": schema},
@@ -165,17 +197,20 @@ impl Operation {
         }
     }
 
-    /// The operation as OpenAPI has it.
-    pub fn describe(&self) -> Value {
+    /// The operation as OpenAPI has it; the generator keeps the types of its answers.
+    pub fn describe(&self, generator: &mut SchemaGenerator) -> Value {
         let mut answers = self.answers.clone();
-        let mut refuses = |status: u16, meaning: &'static str, schema: Value| {
+        let mut refuses = |status: u16, meaning: &'static str, describe: Describe| {
             if answers.iter().all(|(known, ..)| *known != status) {
-                answers.push((status, meaning, Some(schema)));
+                answers.push((status, meaning, Some(describe)));
             }
         };
         if self.path.starts_with("/v") {
-            let of_keystone = schema::reference("KeystoneError");
-            let away = json!({"anyOf": [self.error(), of_keystone]});
+            let of_keystone = describe_type::<KeystoneFault>;
+            let away = match self.is_v1() {
+                true => describe_type::<Away<wsme::Told>>,
+                false => describe_type::<Away<Message>>,
+            };
             refuses(400, "The request is not as it should be.", self.error());
             refuses(401, "There is no token, or none that is good.", of_keystone);
             refuses(403, "The policy does not allow it.", self.forbidden());
@@ -187,10 +222,10 @@ impl Operation {
         }
         let mut answers: Map<String, Value> = answers
             .into_iter()
-            .map(|(status, meaning, schema)| {
+            .map(|(status, meaning, describe)| {
                 let mut answer = json!({"description": meaning});
-                if let Some(schema) = schema {
-                    answer["content"] = self.content(&schema);
+                if let Some(describe) = describe {
+                    answer["content"] = self.content(&describe(generator));
                 }
                 (status.to_string(), answer)
             })

@@ -1,5 +1,10 @@
-//! JSON Schemas of what requests and answers hold.
+//! JSON Schemas of what requests hold, and the generator of those of answers.
 
+use schemars::{
+    Schema, SchemaGenerator,
+    generate::SchemaSettings,
+    transform::{Transform, transform_subschemas},
+};
 use serde_json::{Map, Value, json};
 
 use crate::api::{body, query, v1::wsme};
@@ -32,21 +37,6 @@ pub fn number() -> Value {
 /// A boolean.
 pub fn boolean() -> Value {
     json!({"type": "boolean"})
-}
-
-/// A date and time of an answer, with its zone.
-pub fn date() -> Value {
-    json!({"type": "string", "format": "date-time"})
-}
-
-/// A date and time of an answer, without zone.
-pub fn naive_date() -> Value {
-    json!({"type": "string", "pattern": "^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d$"})
-}
-
-/// A number that is written as a text, so that no digit is lost.
-pub fn digits() -> Value {
-    json!({"type": "string", "pattern": "^-?\\d+(\\.\\d+)?([eE][+-]?\\d+)?$"})
 }
 
 /// A number that a request gives, as such or as a text.
@@ -87,40 +77,46 @@ pub fn object(keys: &[(&str, Value)]) -> Value {
     })
 }
 
-/// What has a name of its own: [`shared`].
+/// What has a name of its own: one of [`of_requests`], or a type of answers.
 pub fn reference(name: &str) -> Value {
-    json!({"$ref": format!("#/components/schemas/{name}")})
+    json!({"$ref": format!("#{PLACE}/{name}")})
 }
 
-/// Schemas that many operations have in common.
-pub fn shared() -> Value {
-    json!({
-        "Date": {
-            "description": "A date, or a date and time, as ISO 8601 has it.",
-            "anyOf": [
-                {"type": "string", "format": "date-time"},
-                {"type": "string", "format": "date"},
-            ],
-        },
-        "Fault": object(&[
-            ("faultcode", one_of(&["Client", "Server"])),
-            ("faultstring", text()),
-            ("debuginfo", json!({"type": "null"})),
-        ]),
-        "Message": object(&[("message", text())]),
-        "KeystoneError": object(&[
-            ("error", object(&[("code", integer()), ("title", text()), ("message", text())])),
-        ]),
-        "Forbidden": object(&[
-            ("code", integer()),
-            ("title", text()),
-            ("description", text()),
-        ]),
-        "Label": {
-            "description": "The value of a label: mostly a text.",
-            "type": ["string", "number", "boolean", "null", "array", "object"],
-        },
-    })
+/// Where that stands in the description.
+const PLACE: &str = "/components/schemas";
+
+/// Describes types of answers.
+pub fn generator() -> SchemaGenerator {
+    let mut settings = SchemaSettings::draft2020_12().for_serialize();
+    settings.definitions_path = PLACE.into();
+    settings.with_transform(Closed).into_generator()
+}
+
+/// An object has the keys of its type and no others.
+#[derive(Clone)]
+struct Closed;
+
+impl Transform for Closed {
+    fn transform(&mut self, schema: &mut Schema) {
+        if schema.get("type").is_some_and(|kind| kind == "object")
+            && schema.get("additionalProperties").is_none()
+        {
+            schema.insert("additionalProperties".to_owned(), false.into());
+        }
+        transform_subschemas(self, schema);
+    }
+}
+
+/// Schemas that many requests have in common.
+pub fn of_requests() -> Map<String, Value> {
+    let date = json!({
+        "description": "A date, or a date and time, as ISO 8601 has it.",
+        "anyOf": [
+            {"type": "string", "format": "date-time"},
+            {"type": "string", "format": "date"},
+        ],
+    });
+    [("Date".to_owned(), date)].into_iter().collect()
 }
 
 /// What an argument of version 2 holds, and whether it is a list.

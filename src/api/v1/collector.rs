@@ -5,14 +5,15 @@ use axum::{
     http::{Method, StatusCode},
     response::{IntoResponse, Response},
 };
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::{
     Call, Fault, unrouted,
     wsme::{Attribute, Kind, answer},
 };
 use crate::{
-    api::openapi::{Operation, schema},
+    api::{answer::Answer, openapi::Operation},
     state::collectors::{self, Mapping, PREFIX},
 };
 
@@ -58,8 +59,8 @@ async fn mappings(call: &Call, path: &[&str]) -> Result<Response, Fault> {
             let collector = input.arguments(COLLECTOR)?.filled("collector");
             call.caller.may("collector:list_mappings", &[])?;
             let found = collectors::list(database, collector.as_deref()).await?;
-            let found: Vec<Value> = found.iter().map(show).collect();
-            Ok(answer(StatusCode::OK, &json!({"mappings": found})))
+            let mappings = found.iter().map(Shown::of).collect();
+            Ok(answer(StatusCode::OK, &Mappings { mappings }))
         }
         (&Method::GET, [_]) => {
             let values = input.arguments(SERVICE)?;
@@ -67,7 +68,7 @@ async fn mappings(call: &Call, path: &[&str]) -> Result<Response, Fault> {
             let service = values.text("service").unwrap_or("None");
             let found = collectors::list(database, None).await?;
             let mapping = found.iter().find(|mapping| mapping.service == service);
-            Ok(answer(StatusCode::OK, &show(mapping.ok_or_else(|| missing(service))?)))
+            Ok(answer(StatusCode::OK, &Shown::of(mapping.ok_or_else(|| missing(service))?)))
         }
         (&Method::POST, [] | [_] | [_, _]) => {
             let values = input.arguments(MAPPING)?;
@@ -78,7 +79,7 @@ async fn mappings(call: &Call, path: &[&str]) -> Result<Response, Fault> {
             };
             let mapping = Mapping { service: name("service")?, collector: name("collector")? };
             collectors::set(database, &mapping.service, &mapping.collector).await?;
-            Ok(answer(StatusCode::OK, &show(&mapping)))
+            Ok(answer(StatusCode::OK, &Shown::of(&mapping)))
         }
         (&Method::DELETE, [] | [_]) => {
             let values = input.arguments(SERVICE)?;
@@ -93,9 +94,40 @@ async fn mappings(call: &Call, path: &[&str]) -> Result<Response, Fault> {
     }
 }
 
-fn show(mapping: &Mapping) -> Value {
-    json!({"service": mapping.service, "collector": mapping.collector})
+/// Mappings.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "CollectorMappings")]
+struct Mappings<'a> {
+    mappings: Vec<Shown<'a>>,
 }
+
+impl Answer for Mappings<'_> {}
+
+/// Which collector a service has.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "CollectorMapping")]
+struct Shown<'a> {
+    service: &'a str,
+    collector: &'a str,
+}
+
+impl Answer for Shown<'_> {}
+
+impl<'a> Shown<'a> {
+    fn of(mapping: &'a Mapping) -> Self {
+        Self { service: &mapping.service, collector: &mapping.collector }
+    }
+}
+
+/// Whether a collector is enabled.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "CollectorState")]
+struct Enabled<'a> {
+    name: &'a str,
+    enabled: bool,
+}
+
+impl Answer for Enabled<'_> {}
 
 /// A name, if the table can hold it.
 fn kept<'a>(argument: &str, name: &'a str, most: usize) -> Result<&'a str, Fault> {
@@ -111,9 +143,7 @@ fn kept<'a>(argument: &str, name: &'a str, most: usize) -> Result<&'a str, Fault
 
 async fn states(call: &Call, path: &[&str]) -> Result<Response, Fault> {
     let (database, input) = (&call.state.database, call.input(path));
-    let shown = |name: &str, enabled: bool| {
-        answer(StatusCode::OK, &json!({"name": name, "enabled": enabled}))
-    };
+    let shown = |name: &str, enabled: bool| answer(StatusCode::OK, &Enabled { name, enabled });
     match (&call.method, path) {
         (&Method::GET, [] | [_]) => {
             let values = input.arguments(NAME)?;
@@ -136,9 +166,6 @@ async fn states(call: &Call, path: &[&str]) -> Result<Response, Fault> {
 
 /// Operations on collectors.
 pub(super) fn describe() -> Vec<Operation> {
-    let mapping = schema::object(&[("service", schema::text()), ("collector", schema::text())]);
-    let mappings = schema::object(&[("mappings", schema::list(mapping.clone()))]);
-    let state = schema::object(&[("name", schema::text()), ("enabled", schema::boolean())]);
     let new = Operation::new(
         "post",
         "/v1/collector/mappings/{collector}/{service}",
@@ -148,23 +175,18 @@ pub(super) fn describe() -> Vec<Operation> {
     vec![
         Operation::new("get", "/v1/collector/mappings", "Which collector a service has")
             .attributes(COLLECTOR)
-            .answers(200, "Mappings.", mappings),
+            .answers::<Mappings>(200, "Mappings."),
         Operation::new("get", "/v1/collector/mappings/{service}", "The mapping of a service")
-            .answers(200, "The mapping.", mapping.clone())
+            .answers::<Shown>(200, "The mapping.")
             .may_miss(),
-        new.answers(200, "The mapping.", mapping),
+        new.answers::<Shown>(200, "The mapping."),
         Operation::new("delete", "/v1/collector/mappings/{service}", "Delete a mapping")
             .ends(204, "It is gone.")
             .may_miss(),
-        Operation::new("get", path, "Whether a collector is enabled").answers(
-            200,
-            "The state; of a collector that is not known, too.",
-            state.clone(),
-        ),
-        Operation::new("put", path, "Switch a collector on or off").object(STATE).answers(
-            200,
-            "The state.",
-            state,
-        ),
+        Operation::new("get", path, "Whether a collector is enabled")
+            .answers::<Enabled>(200, "The state; of a collector that is not known, too."),
+        Operation::new("put", path, "Switch a collector on or off")
+            .object(STATE)
+            .answers::<Enabled>(200, "The state."),
     ]
 }

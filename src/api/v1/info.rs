@@ -4,15 +4,17 @@ use axum::{
     http::{Method, StatusCode},
     response::{IntoResponse, Response},
 };
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
 use tracing::warn;
 
 use super::{
     Call, Fault, unrouted,
-    wsme::{Attribute, Kind, answer},
+    wsme::{Attribute, Kind, Told, answer},
 };
 use crate::{
-    api::openapi::{Operation, schema},
+    api::{answer::Answer, openapi::Operation},
     config::metrics_yml::{self, MetricDefinition, MetricsError},
 };
 
@@ -38,7 +40,7 @@ fn config(call: &Call) -> Result<Response, Fault> {
     call.input(&[]).arguments(&[])?;
     call.caller.may("info:get_config", &[])?;
     let config = metrics_yml::read_json(&call.state.metrics_conf);
-    Ok(answer(StatusCode::OK, &config.map_err(|error| unusable(&error))?))
+    Ok(answer(StatusCode::OK, &MetricsFile(config.map_err(|error| unusable(&error))?)))
 }
 
 fn metrics(call: &Call, argument: &'static str, path: &[&str]) -> Result<Response, Fault> {
@@ -55,49 +57,66 @@ fn metrics(call: &Call, argument: &'static str, path: &[&str]) -> Result<Respons
     let known = metrics_yml::read(file, scope_key).map_err(|error| unusable(&error))?.metrics;
     let Some(name) = name else {
         call.caller.may("info:list_metrics_info", &[])?;
-        let metrics: Vec<Value> = known.iter().map(show).collect();
-        return Ok(answer(StatusCode::OK, &json!({"metrics": metrics})));
+        let metrics = known.iter().map(Metric::of).collect();
+        return Ok(answer(StatusCode::OK, &Metrics { metrics }));
     };
     call.caller.may("info:get_metric_info", &[])?;
     match known.iter().find(|metric| metric.frame_type == name) {
-        Some(metric) => Ok(answer(StatusCode::OK, &show(metric))),
+        Some(metric) => Ok(answer(StatusCode::OK, &Metric::of(metric))),
         None => Err(Fault::Client(StatusCode::NOT_FOUND, name)),
     }
 }
 
-fn show(metric: &MetricDefinition) -> Value {
-    json!({
-        "metric_id": metric.frame_type,
-        "metadata": metric.metadata,
-        "unit": metric.unit,
-    })
+/// The metrics file as it is.
+#[derive(Serialize, JsonSchema)]
+#[schemars(extend("type" = "object", "additionalProperties" = true))]
+struct MetricsFile(Value);
+
+impl Answer for MetricsFile {}
+
+/// Metrics.
+#[derive(Serialize, JsonSchema)]
+struct Metrics<'a> {
+    metrics: Vec<Metric<'a>>,
+}
+
+impl Answer for Metrics<'_> {}
+
+/// A metric, as data points are made of it.
+#[derive(Serialize, JsonSchema)]
+struct Metric<'a> {
+    /// Type of its data points.
+    metric_id: &'a str,
+    /// Names of labels.
+    metadata: &'a [String],
+    unit: &'a str,
+}
+
+impl Answer for Metric<'_> {}
+
+impl<'a> Metric<'a> {
+    fn of(metric: &'a MetricDefinition) -> Self {
+        Self { metric_id: &metric.frame_type, metadata: &metric.metadata, unit: &metric.unit }
+    }
 }
 
 /// Operations on the metrics file.
 pub(super) fn describe() -> Vec<Operation> {
-    let metric = schema::object(&[
-        ("metric_id", schema::text()),
-        ("metadata", schema::list(schema::text())),
-        ("unit", schema::text()),
-    ]);
-    let metrics = schema::object(&[("metrics", schema::list(metric.clone()))]);
     // The file cannot be read.
-    let unusable = |operation: Operation| {
-        operation.answers(405, "There is no metrics file.", schema::reference("Fault"))
-    };
+    let unusable =
+        |operation: Operation| operation.answers::<Told>(405, "There is no metrics file.");
     let list = |path: &str, summary| {
-        unusable(Operation::new("get", path, summary).answers(200, "Metrics.", metrics.clone()))
+        unusable(Operation::new("get", path, summary).answers::<Metrics>(200, "Metrics."))
     };
     let one = |path: &str| {
         let operation = Operation::new("get", path, "A metric");
-        unusable(operation.answers(200, "The metric.", metric.clone()).may_miss())
+        unusable(operation.answers::<Metric>(200, "The metric.").may_miss())
     };
     vec![
-        unusable(Operation::new("get", "/v1/info/config", "The metrics file as it is").answers(
-            200,
-            "Its content.",
-            json!({"type": "object"}),
-        )),
+        unusable(
+            Operation::new("get", "/v1/info/config", "The metrics file as it is")
+                .answers::<MetricsFile>(200, "Its content."),
+        ),
         list("/v1/info/metrics", "Metrics"),
         one("/v1/info/metrics/{metric_name}"),
         list("/v1/info/services", "Metrics, by their older name"),

@@ -26,8 +26,18 @@ use axum::{
     routing::{any, get, post},
 };
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use self::wsme::{Fault, Input};
-use super::{AppState, access::Caller, body::Whole, front::Front, openapi::Operation};
+use super::{
+    AppState,
+    access::Caller,
+    answer::{self, Answer},
+    body::Whole,
+    front::Front,
+    openapi::Operation,
+};
 use crate::{rating::edit::Editor, time::local_naive};
 
 /// The routes of version 1. Each is there with a slash at its end, too.
@@ -138,7 +148,7 @@ impl Call {
     }
 
     /// The answer to a request that made something: where it is.
-    fn created(&self, id: &str, body: &serde_json::Value) -> Response {
+    fn created(&self, id: &str, body: &impl Answer) -> Response {
         let path = self.uri.path().trim_end_matches('/');
         let path = path.strip_suffix(id).map_or(path, |path| path.trim_end_matches('/'));
         let location = self.front.place(&format!("{path}/{id}"));
@@ -150,6 +160,17 @@ impl Call {
     }
 }
 
+/// That the policy does not allow to configure a rating module.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Forbidden")]
+pub(super) struct NotAllowed {
+    code: u16,
+    title: &'static str,
+    description: &'static str,
+}
+
+impl Answer for NotAllowed {}
+
 /// The answer to who may not configure a rating module. It is told before anything
 /// else is looked at.
 fn module_config_forbidden(headers: &HeaderMap) -> Response {
@@ -157,8 +178,8 @@ fn module_config_forbidden(headers: &HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let accept = accept.unwrap_or_default();
     let (kind, body) = if accept.contains("application/json") {
-        let body = serde_json::json!({"code": 403, "title": "Forbidden", "description": told});
-        ("application/json", body.to_string())
+        let body = NotAllowed { code: 403, title: "Forbidden", description: told };
+        ("application/json", answer::json(&body))
     } else if accept.contains("*/*") || accept.contains("text/html") {
         let body = "<html>\n <head>\n  <title>403 Forbidden</title>\n </head>\n <body>\n  \
             <h1>403 Forbidden</h1>\n  Access was denied to this resource.<br /><br />\n\

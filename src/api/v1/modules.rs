@@ -5,16 +5,13 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
-use super::wsme::{Attribute, Fault, Input, Kind, answer, answer_of, written};
+use super::wsme::{Attribute, Fault, Input, Kind, answer, answer_of, text_of};
 use crate::{
     api::{
-        AppState,
-        access::Caller,
-        body::Whole,
-        error::ApiError,
-        openapi::{Operation, schema},
+        AppState, access::Caller, answer::Answer, body::Whole, error::ApiError, openapi::Operation,
     },
     rating::{MODULES, description, is_configurable},
     state::modules::{self, ModuleState},
@@ -46,8 +43,8 @@ pub(super) async fn list(
         let states = modules::list(state.database.connection()).await?;
         let mut names = MODULES;
         names.sort_unstable();
-        let modules: Vec<Value> = names.iter().map(|name| show(name, &states)).collect();
-        Ok(written(&json!({"modules": modules})).into())
+        let modules = names.iter().map(|name| Module::of(name, &states)).collect();
+        Ok(text_of(&Modules { modules }))
     };
     Ok(answer_of(state.coalesced.answer("v1/rating/modules".to_owned(), look).await?))
 }
@@ -68,7 +65,7 @@ pub(super) async fn get(
     let id = values.text("module_id").unwrap_or_default();
     known(id)?;
     let states = modules::list(state.database.connection()).await?;
-    Ok(answer(StatusCode::OK, &show(id, &states)))
+    Ok(answer(StatusCode::OK, &Module::of(id, &states)))
 }
 
 /// `PUT /v1/rating/modules/{id}`; without an id, that of the body counts.
@@ -101,7 +98,7 @@ pub(super) async fn put(
     if id != "noop" {
         modules::change(&state.database, id, enabled, priority).await?;
     }
-    Ok(answer(StatusCode::FOUND, &Value::Null))
+    Ok(answer(StatusCode::FOUND, &()))
 }
 
 /// `GET /v1/rating/reload_modules`: processors read modules and rules by
@@ -131,40 +128,54 @@ fn known(id: &str) -> Result<(), Fault> {
     }
 }
 
-fn show(name: &str, states: &[ModuleState]) -> Value {
-    let state = states.iter().find(|state| state.name == name && name != "noop");
-    json!({
-        "module_id": name,
-        "description": description(name),
-        "enabled": state.map_or(name == "noop", |state| state.enabled),
-        "hot-config": is_configurable(name),
-        "priority": state.map_or(1, |state| state.priority),
-    })
+/// Rating modules.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ModulesV1")]
+struct Modules<'a> {
+    modules: Vec<Module<'a>>,
+}
+
+impl Answer for Modules<'_> {}
+
+/// A rating module.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ModuleV1")]
+struct Module<'a> {
+    module_id: &'a str,
+    description: &'static str,
+    enabled: bool,
+    #[serde(rename = "hot-config")]
+    hot_config: bool,
+    priority: i32,
+}
+
+impl Answer for Module<'_> {}
+
+impl<'a> Module<'a> {
+    fn of(name: &'a str, states: &[ModuleState]) -> Self {
+        let state = states.iter().find(|state| state.name == name && name != "noop");
+        Self {
+            module_id: name,
+            description: description(name),
+            enabled: state.map_or(name == "noop", |state| state.enabled),
+            hot_config: is_configurable(name),
+            priority: state.map_or(1, |state| state.priority),
+        }
+    }
 }
 
 /// Operations on rating modules.
 pub(super) fn describe() -> Vec<Operation> {
-    let module = schema::object(&[
-        ("module_id", schema::text()),
-        ("description", schema::text()),
-        ("enabled", schema::boolean()),
-        ("hot-config", schema::boolean()),
-        ("priority", schema::integer()),
-    ]);
-    let modules = schema::object(&[("modules", schema::list(module.clone()))]);
     let path = "/v1/rating/modules/{module_id}";
     vec![
-        Operation::new("get", "/v1/rating/modules", "Rating modules").answers(
-            200,
-            "Modules, by name.",
-            modules,
-        ),
+        Operation::new("get", "/v1/rating/modules", "Rating modules")
+            .answers::<Modules>(200, "Modules, by name."),
         Operation::new("get", path, "A rating module")
-            .answers(200, "The module.", module)
+            .answers::<Module>(200, "The module.")
             .may_miss(),
         Operation::new("put", path, "Switch a rating module on or off, or change its priority")
             .object(MODULE)
-            .answers(302, "It is done.", json!({"type": "null"}))
+            .answers::<()>(302, "It is done.")
             .may_miss(),
         Operation::new(
             "get",

@@ -1,19 +1,26 @@
 //! `/v1/rating/module_config/pyscripts/scripts`
 
+use std::borrow::Cow;
+
 use axum::{
     http::{Method, StatusCode},
     response::{IntoResponse, Response},
 };
-use serde_json::{Map, Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::json;
 
 use super::{
     Call, Fault, module_config_forbidden,
-    rules::{AUDIT, FILTER, audit_differs, audit_filter, audit_schema, show_audit, text_differs},
+    rules::{AUDIT, FILTER, Held, Trail, audit_differs, audit_filter, text_differs},
     unrouted,
     wsme::{Attribute, Kind, answer},
 };
 use crate::{
-    api::openapi::{Operation, schema},
+    api::{
+        answer::Answer,
+        openapi::{Operation, schema},
+    },
     rating::pyscripts::edit::{self, NewScript, ScriptChange},
     state::scripts::ScriptRow,
 };
@@ -54,13 +61,13 @@ async fn scripts(call: &Call, path: &[&str]) -> Result<Response, Fault> {
             let with_data = !values.bool("no_data").unwrap_or(false);
             let filter = audit_filter(&values, call.editor().now);
             let scripts = edit::list(database, &filter).await?;
-            let scripts: Vec<_> = scripts.iter().map(|script| show(script, with_data)).collect();
-            Ok(answer(StatusCode::OK, &json!({"scripts": scripts})))
+            let scripts = scripts.iter().map(|script| Listed::of(script, with_data)).collect();
+            Ok(answer(StatusCode::OK, &Scripts { scripts }))
         }
         (&Method::GET, [_]) => {
             let values = input.arguments(SCRIPT_ID)?;
             let id = values.text("script_id").unwrap_or("None");
-            Ok(answer(StatusCode::OK, &show(&edit::get(database, id).await?, true)))
+            Ok(answer(StatusCode::OK, &Script::of(&edit::get(database, id).await?)))
         }
         (&Method::POST, []) => {
             let (values, body) = input.object(FORCE, "script_data", &attributes())?;
@@ -77,7 +84,7 @@ async fn scripts(call: &Call, path: &[&str]) -> Result<Response, Fault> {
                 force: values.bool("force").unwrap_or(false),
             };
             let script = edit::add(database, &new, call.editor()).await?;
-            Ok(call.created(&script.script_id, &show(&script, true)))
+            Ok(call.created(&script.script_id, &Script::of(&script)))
         }
         (&Method::PUT, [] | [_]) => {
             let (values, body) = input.object(SCRIPT_ID, "script_data", &attributes())?;
@@ -97,7 +104,7 @@ async fn scripts(call: &Call, path: &[&str]) -> Result<Response, Fault> {
             };
             let id = values.text("script_id").unwrap_or("None");
             let script = edit::change(database, id, &change, differs, call.editor()).await?;
-            Ok(call.created(&script.script_id, &show(&script, true)))
+            Ok(call.created(&script.script_id, &Script::of(&script)))
         }
         (&Method::DELETE, [] | [_]) => {
             let values = input.arguments(SCRIPT_ID)?;
@@ -109,33 +116,79 @@ async fn scripts(call: &Call, path: &[&str]) -> Result<Response, Fault> {
     }
 }
 
-fn show(script: &ScriptRow, with_data: bool) -> Value {
-    let mut answer = Map::new();
-    answer.insert("script_id".to_owned(), json!(script.script_id));
-    answer.insert("name".to_owned(), json!(script.audit.name));
-    if with_data {
-        answer.insert("data".to_owned(), json!(String::from_utf8_lossy(&script.data)));
+/// Scripts.
+#[derive(Serialize, JsonSchema)]
+struct Scripts<'a> {
+    scripts: Vec<Listed<'a>>,
+}
+
+impl Answer for Scripts<'_> {}
+
+/// A script.
+#[derive(Serialize, JsonSchema)]
+struct Script<'a> {
+    script_id: &'a str,
+    name: &'a str,
+    data: Cow<'a, str>,
+    checksum: &'a str,
+    #[serde(flatten)]
+    held: Held,
+    #[serde(flatten)]
+    trail: Trail<'a>,
+}
+
+impl Answer for Script<'_> {}
+
+/// A script of a list.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ListedScript")]
+struct Listed<'a> {
+    script_id: &'a str,
+    name: &'a str,
+    /// Not there if that is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    data: Option<Cow<'a, str>>,
+    checksum: &'a str,
+    #[serde(flatten)]
+    held: Held,
+    #[serde(flatten)]
+    trail: Trail<'a>,
+}
+
+/// The text of a script.
+fn data(script: &ScriptRow) -> Cow<'_, str> {
+    String::from_utf8_lossy(&script.data)
+}
+
+impl<'a> Script<'a> {
+    fn of(script: &'a ScriptRow) -> Self {
+        Self {
+            script_id: &script.script_id,
+            name: &script.audit.name,
+            data: data(script),
+            checksum: &script.checksum,
+            held: Held::of(&script.audit),
+            trail: Trail::of(&script.audit),
+        }
     }
-    answer.insert("checksum".to_owned(), json!(script.checksum));
-    show_audit(&script.audit, &mut answer);
-    Value::Object(answer)
+}
+
+impl<'a> Listed<'a> {
+    fn of(script: &'a ScriptRow, with_data: bool) -> Self {
+        Self {
+            script_id: &script.script_id,
+            name: &script.audit.name,
+            data: with_data.then(|| data(script)),
+            checksum: &script.checksum,
+            held: Held::of(&script.audit),
+            trail: Trail::of(&script.audit),
+        }
+    }
 }
 
 /// Operations on scripts.
 pub(super) fn describe() -> Vec<Operation> {
-    let own = vec![
-        ("script_id", schema::text()),
-        ("name", schema::text()),
-        ("data", schema::text()),
-        ("checksum", schema::text()),
-    ];
-    let audit = audit_schema().into_iter().filter(|(name, _)| *name != "name").collect();
-    let script = schema::object(&[own, audit].concat());
-    // Without their text, if that is asked for.
-    let mut listed = script.clone();
-    if let Some(needed) = listed["required"].as_array_mut() {
-        needed.retain(|name| name != "data");
-    }
     let known: Vec<_> = [("no_data", Kind::Bool, false)].into_iter().chain(FILTER).collect();
     let mut change = schema::of_object(&attributes());
     change["properties"]["data"] = schema::text();
@@ -143,20 +196,19 @@ pub(super) fn describe() -> Vec<Operation> {
     new["required"] = json!(["name", "data"]);
     let root = "/v1/rating/module_config/pyscripts/scripts";
     let one = format!("{root}/{{script_id}}");
-    let scripts = schema::object(&[("scripts", schema::list(listed))]);
     vec![
-        Operation::new("get", root, "Scripts").attributes(&known).answers(200, "Scripts.", scripts),
-        Operation::new("get", &one, "A script")
-            .answers(200, "The script.", script.clone())
-            .may_miss(),
+        Operation::new("get", root, "Scripts")
+            .attributes(&known)
+            .answers::<Scripts>(200, "Scripts."),
+        Operation::new("get", &one, "A script").answers::<Script>(200, "The script.").may_miss(),
         Operation::new("post", root, "Make a script")
             .attributes(FORCE)
             .body_like(new)
-            .answers(201, "The script.", script.clone())
+            .answers::<Script>(201, "The script.")
             .may_clash(),
         Operation::new("put", &one, "Change a script that does not hold yet, or end one")
             .body_like(change)
-            .answers(201, "The script.", script)
+            .answers::<Script>(201, "The script.")
             .may_miss()
             .may_clash(),
         Operation::new("delete", &one, "Delete a script").ends(204, "It is gone.").may_miss(),

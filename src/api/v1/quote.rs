@@ -7,11 +7,12 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::wsme::{Fault, Input, Kind, answer, python_type};
+use super::wsme::{Fault, Input, Kind, Told, answer, python_type};
 use crate::{
     api::{
         AppState,
         access::Caller,
+        answer::Digits,
         body::{Whole, number},
         error::ApiError,
         openapi::{Operation, schema},
@@ -52,7 +53,7 @@ pub(super) async fn post(
             price += point.price;
         }
     }
-    Ok(answer(StatusCode::OK, &json!(price.to_string())))
+    Ok(answer(StatusCode::OK, &Digits(price.to_string())))
 }
 
 struct Resource {
@@ -149,7 +150,7 @@ pub(super) fn describe() -> Vec<Operation> {
     vec![
         Operation::new("post", "/v1/rating/quote", "What something would cost now")
             .body_like(schema::object(&[("resources", schema::list(resource))]))
-            .answers(200, "The price of all resources together.", schema::digits())
-            .answers(500, "A script fails, and is named.", schema::reference("Fault")),
+            .answers::<Digits>(200, "The price of all resources together.")
+            .answers::<Told>(500, "A script fails, and is named."),
     ]
 }

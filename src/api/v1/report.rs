@@ -7,16 +7,19 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::json;
 
 use super::{
     Call, Fault, unrouted,
-    wsme::{Attribute, Kind, Values, answer_of, written},
+    wsme::{Attribute, Kind, Values, answer_of, text_of},
 };
 use crate::{
     api::{
         access::Forbidden,
-        openapi::{Operation, schema},
+        answer::{Answer, Digits, NaiveDate},
+        openapi::Operation,
     },
     dataframe::{python_float, python_str},
     state::scopes::{self, ScopeFilter},
@@ -100,7 +103,7 @@ async fn total(call: &Call) -> Result<Response, Fault> {
             Some(row) => python_float(row.price.to_f64()),
             None => "0".to_owned(),
         };
-        Ok(written(&json!(price)).into())
+        Ok(text_of(&Digits(price)))
     };
     let question = format!("v1/report/total {selection:?}");
     Ok(answer_of(call.state.coalesced.answer(question, look).await?))
@@ -116,29 +119,53 @@ async fn summary(call: &Call) -> Result<Response, Fault> {
     let keys = [("tenant_id", scope_key), ("res_type", GroupKey::Type)];
     let keys: Vec<_> = keys.into_iter().filter(|(name, _)| wanted.contains(name)).collect();
     let groupby: Vec<GroupKey> = keys.iter().map(|(_, key)| key.clone()).collect();
-    let date = |date: DateTime<Utc>| date.format("%Y-%m-%dT%H:%M:%S").to_string();
     let show = |row: &TotalRow| {
         let value = |name: &str| {
             let at = keys.iter().position(|(key, _)| *key == name);
             let text = at.and_then(|at| row.values.get(at)).filter(|value| !value.is_null());
             text.map(python_str).filter(|text| !text.is_empty()).unwrap_or_else(|| "ALL".to_owned())
         };
-        json!({
-            "begin": date(selection.begin),
-            "end": date(selection.end),
-            "tenant_id": value("tenant_id"),
-            "res_type": value("res_type"),
-            "rate": rounded(row.price.to_f64()),
-        })
+        Row {
+            begin: NaiveDate::utc(selection.begin),
+            end: NaiveDate::utc(selection.end),
+            tenant_id: value("tenant_id"),
+            res_type: value("res_type"),
+            rate: Digits(rounded(row.price.to_f64())),
+        }
     };
     let look = async {
         let totals = call.state.storage.total(&selection, &groupby, ALL).await?;
-        let rows: Vec<Value> = totals.rows.iter().map(show).collect();
-        Ok(written(&json!({"summary": rows})).into())
+        Ok(text_of(&Summary { summary: totals.rows.iter().map(show).collect() }))
     };
     let question = format!("v1/report/summary {selection:?} {groupby:?}");
     Ok(answer_of(call.state.coalesced.answer(question, look).await?))
 }
+
+/// What a time costs, by scope and type.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Report")]
+struct Summary {
+    summary: Vec<Row>,
+}
+
+impl Answer for Summary {}
+
+/// What a scope, a type or all of them cost. Dates are in UTC.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ReportRow")]
+struct Row {
+    begin: NaiveDate,
+    end: NaiveDate,
+    tenant_id: String,
+    res_type: String,
+    rate: Digits,
+}
+
+/// Identifiers of scopes.
+#[derive(Serialize, JsonSchema)]
+struct Tenants<'a>(Vec<&'a str>);
+
+impl Answer for Tenants<'_> {}
 
 /// A price with five places, as Python writes it.
 fn rounded(price: f64) -> String {
@@ -156,33 +183,24 @@ async fn tenants(call: &Call) -> Result<Response, Fault> {
         let all = ScopeFilter::default();
         let found = scopes::list(&call.state.database, &all, 0, u64::MAX).await?;
         let mut seen = HashSet::new();
-        let names = found.iter().map(|scope| &scope.identifier).filter(|name| seen.insert(*name));
-        Ok(written(&json!(names.collect::<Vec<_>>())).into())
+        let names = found.iter().map(|scope| scope.identifier.as_str());
+        let names = names.filter(|name| seen.insert(*name));
+        Ok(text_of(&Tenants(names.collect())))
     };
     Ok(answer_of(call.state.coalesced.answer("v1/report/tenants".to_owned(), look).await?))
 }
 
 /// Operations on reports.
 pub(super) fn describe() -> Vec<Operation> {
-    let row = schema::object(&[
-        ("begin", schema::naive_date()),
-        ("end", schema::naive_date()),
-        ("tenant_id", schema::text()),
-        ("res_type", schema::text()),
-        ("rate", schema::digits()),
-    ]);
-    let summary = schema::object(&[("summary", schema::list(row))]);
     vec![
-        Operation::new("get", "/v1/report/total", "What a time costs").attributes(TOTAL).answers(
-            200,
-            "The sum.",
-            schema::digits(),
-        ),
+        Operation::new("get", "/v1/report/total", "What a time costs")
+            .attributes(TOTAL)
+            .answers::<Digits>(200, "The sum."),
         Operation::new("get", "/v1/report/summary", "What a time costs, by scope and type")
             .attributes(SUMMARY)
-            .answers(200, "Sums.", summary),
+            .answers::<Summary>(200, "Sums."),
         Operation::new("get", "/v1/report/tenants", "All scopes there ever were")
             .attributes(TENANTS)
-            .answers(200, "Identifiers.", schema::list(schema::text())),
+            .answers::<Tenants>(200, "Identifiers."),
     ]
 }

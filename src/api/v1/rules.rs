@@ -1,10 +1,11 @@
 //! What mappings and scripts have in common: the attributes that tell when they
 //! hold and who made them.
 
-use serde_json::{Map, Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::wsme::{Attribute, Kind, Values};
-use crate::{api::openapi::schema, rating::edit::AuditFilter, state::audit::Audit};
+use crate::{api::answer::NaiveDate, rating::edit::AuditFilter, state::audit::Audit};
 
 /// Attributes of a body. Most are answered only, and taken without effect.
 pub(super) const AUDIT: [Attribute; 9] = [
@@ -19,40 +20,44 @@ pub(super) const AUDIT: [Attribute; 9] = [
     ("deleted_by", Kind::Text, false),
 ];
 
-/// Adds them to an answer, but for names that are there already.
-pub(super) fn show_audit(audit: &Audit, answer: &mut Map<String, Value>) {
-    let date = |date: chrono::NaiveDateTime| date.format("%Y-%m-%dT%H:%M:%S").to_string();
-    let shown = [
-        ("created_at", json!(date(audit.created_at))),
-        ("start", json!(date(audit.start))),
-        ("end", json!(audit.end.map(date))),
-        ("name", json!(audit.name)),
-        ("description", json!(audit.description)),
-        ("deleted", json!(audit.deleted.map(date))),
-        ("created_by", json!(audit.created_by)),
-        ("updated_by", json!(audit.updated_by)),
-        ("deleted_by", json!(audit.deleted_by)),
-    ];
-    for (name, value) in shown {
-        answer.entry(name).or_insert(value);
+/// When something holds, in local time. The first part of these attributes.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Held {
+    created_at: NaiveDate,
+    start: NaiveDate,
+    end: Option<NaiveDate>,
+}
+
+impl Held {
+    pub fn of(audit: &Audit) -> Self {
+        Self {
+            created_at: NaiveDate(audit.created_at),
+            start: NaiveDate(audit.start),
+            end: audit.end.map(NaiveDate),
+        }
     }
 }
 
-/// What [`show_audit`] adds.
-pub(super) fn audit_schema() -> Vec<(&'static str, Value)> {
-    let date = || schema::nullable(schema::naive_date());
-    let text = || schema::nullable(schema::text());
-    vec![
-        ("created_at", schema::naive_date()),
-        ("start", schema::naive_date()),
-        ("end", date()),
-        ("name", schema::text()),
-        ("description", text()),
-        ("deleted", date()),
-        ("created_by", schema::text()),
-        ("updated_by", text()),
-        ("deleted_by", text()),
-    ]
+/// What it is, and who made it. The part behind its name.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Trail<'a> {
+    description: Option<&'a str>,
+    deleted: Option<NaiveDate>,
+    created_by: &'a str,
+    updated_by: Option<&'a str>,
+    deleted_by: Option<&'a str>,
+}
+
+impl<'a> Trail<'a> {
+    pub fn of(audit: &'a Audit) -> Self {
+        Self {
+            description: audit.description.as_deref(),
+            deleted: audit.deleted.map(NaiveDate),
+            created_by: &audit.created_by,
+            updated_by: audit.updated_by.as_deref(),
+            deleted_by: audit.deleted_by.as_deref(),
+        }
+    }
 }
 
 /// Whether a request names anything of them, but the end, that is not so. What

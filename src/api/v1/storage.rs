@@ -4,7 +4,8 @@ use axum::{
     http::{Method, header},
     response::{IntoResponse, Response},
 };
-use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -16,7 +17,8 @@ use super::{
 use crate::{
     api::{
         access::Forbidden,
-        openapi::{Operation, schema},
+        answer::{Answer, Digits, Labels, NaiveDate},
+        openapi::Operation,
         stream::{self, Shape},
     },
     dataframe::{DataPoint, python_float, python_str},
@@ -74,6 +76,40 @@ async fn dataframes(call: &Call) -> Result<Response, Fault> {
 /// A type and a scope, and the text of their points.
 type Frame = ((String, String), String);
 
+// They may be more than memory holds, so `Frames` writes what is around points as
+// they come; a test holds it to this type.
+/// All data points of a time.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "DataframesV1")]
+struct Dataframes<'a> {
+    dataframes: Vec<Dataframe<'a>>,
+}
+
+impl Answer for Dataframes<'_> {}
+
+/// The data points of a period, a type and a scope. Dates are in UTC.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "FrameV1")]
+struct Dataframe<'a> {
+    begin: NaiveDate,
+    end: NaiveDate,
+    tenant_id: String,
+    resources: Vec<Resource<'a>>,
+}
+
+/// A rated data point.
+#[derive(Serialize, JsonSchema)]
+struct Resource<'a> {
+    /// What it costs.
+    rating: Digits,
+    /// Its type.
+    service: &'a str,
+    /// Its labels.
+    desc: Labels<'a>,
+    /// How much was used.
+    volume: Digits,
+}
+
 /// The JSON of all frames in the making.
 struct Frames {
     scope_key: String,
@@ -85,16 +121,16 @@ struct Frames {
 
 impl Frames {
     fn close(&mut self, text: &mut String) {
-        let date = |date: DateTime<Utc>| date.format("%Y-%m-%dT%H:%M:%S").to_string();
         let Some((period, frames)) = self.open.take() else { return };
         for ((_, tenant), points) in frames {
             if std::mem::replace(&mut self.has_frame, true) {
                 text.push_str(", ");
             }
-            let (begin, end) = (date(period.begin), date(period.end));
-            let tenant = written(&json!(tenant));
+            let begin = written(&NaiveDate::utc(period.begin));
+            let end = written(&NaiveDate::utc(period.end));
+            let tenant = written(&tenant);
             text.push_str(&format!(
-                "{{\"begin\": \"{begin}\", \"end\": \"{end}\", \"tenant_id\": {tenant}, \
+                "{{\"begin\": {begin}, \"end\": {end}, \"tenant_id\": {tenant}, \
                  \"resources\": [{points}]}}"
             ));
         }
@@ -116,7 +152,7 @@ impl Shape for Frames {
             let Some((_, frames)) = &mut self.open else { continue };
             let tenant = point.label(&self.scope_key);
             let tenant = tenant.map_or_else(|| UNDEFINED.to_owned(), python_str);
-            let shown = show(&frame_type, &point);
+            let shown = written(&show(&frame_type, &point, &desc(&point)));
             let key = (frame_type, tenant);
             match frames.iter_mut().find(|(known, _)| *known == key) {
                 Some((_, points)) => {
@@ -137,8 +173,8 @@ impl Shape for Frames {
     }
 }
 
-/// A point as a rated resource: labels together, those of groupby before others.
-fn show(service: &str, point: &DataPoint) -> String {
+/// Labels of a point together, those of groupby before others.
+fn desc(point: &DataPoint) -> Map<String, Value> {
     let mut desc = Map::new();
     for (name, value) in point.metadata.iter().chain(point.groupby.iter()) {
         // Version 1 knows no lists; the reference then shows nothing at all.
@@ -148,31 +184,79 @@ fn show(service: &str, point: &DataPoint) -> String {
         };
         desc.insert(name.clone(), value);
     }
-    written(&json!({
-        "rating": python_float(point.price.to_f64()),
-        "service": service,
-        "desc": desc,
-        "volume": python_float(point.qty.to_f64()),
-    }))
+    desc
+}
+
+fn show<'a>(service: &'a str, point: &DataPoint, desc: &'a Map<String, Value>) -> Resource<'a> {
+    Resource {
+        rating: Digits(python_float(point.price.to_f64())),
+        service,
+        desc: Labels(desc),
+        volume: Digits(python_float(point.qty.to_f64())),
+    }
 }
 
 /// Operations on dataframes.
 pub(super) fn describe() -> Vec<Operation> {
-    let resource = schema::object(&[
-        ("rating", schema::digits()),
-        ("service", schema::text()),
-        ("desc", schema::map(schema::reference("Label"))),
-        ("volume", schema::digits()),
-    ]);
-    let frame = schema::object(&[
-        ("begin", schema::naive_date()),
-        ("end", schema::naive_date()),
-        ("tenant_id", schema::text()),
-        ("resources", schema::list(resource)),
-    ]);
     vec![
         Operation::new("get", "/v1/storage/dataframes", "Rated data points, by period and scope")
             .attributes(ARGS)
-            .answers(200, "Dataframes.", schema::object(&[("dataframes", schema::list(frame))])),
+            .answers::<Dataframes>(200, "Dataframes."),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use chrono::{DateTime, TimeDelta};
+
+    use super::*;
+    use crate::decimal::Decimal;
+
+    #[test]
+    fn what_is_streamed_is_what_is_described() {
+        let hostile = "a \"b\", \\ {}\n\u{0}é\u{1f600}";
+        let first = DateTime::from_timestamp(1_793_491_200, 0).unwrap();
+        let mut found = Vec::new();
+        let mut all = Vec::new();
+        for hour in 0..3 {
+            let begin = first + TimeDelta::hours(hour);
+            let period = Period { begin, end: begin + TimeDelta::hours(1) };
+            for (frame_type, tenant) in [("cpu", "alpha"), ("cpu", hostile), (hostile, "alpha")] {
+                for qty in 0..2 {
+                    let mut labels = Map::new();
+                    labels.insert("project_id".to_owned(), json!(tenant));
+                    labels.insert(hostile.to_owned(), json!([1, {"a": hostile}]));
+                    let qty = Decimal::from(qty);
+                    let point = DataPoint::new(Arc::from("unit"), qty, labels, Map::new());
+                    found.push((period, frame_type.to_owned(), point));
+                }
+                all.push((period, tenant));
+            }
+        }
+        let descs: Vec<_> = found.iter().map(|(.., point)| desc(point)).collect();
+        let mut resources = found
+            .iter()
+            .zip(&descs)
+            .map(|((_, frame_type, point), desc)| show(frame_type, point, desc));
+        let dataframes = all.into_iter().map(|(period, tenant)| Dataframe {
+            begin: NaiveDate::utc(period.begin),
+            end: NaiveDate::utc(period.end),
+            tenant_id: tenant.to_owned(),
+            resources: resources.by_ref().take(2).collect(),
+        });
+        let expected = written(&Dataframes { dataframes: dataframes.collect() });
+        // In pieces of any size, as storage gives them.
+        for size in [1, 4, found.len()] {
+            let scope_key = "project_id".to_owned();
+            let mut frames = Frames { scope_key, has_frame: false, open: None };
+            let mut streamed = frames.begin(0);
+            for piece in found.chunks(size) {
+                streamed.push_str(&frames.add(piece.to_vec()));
+            }
+            streamed.push_str(&frames.end());
+            assert_eq!(streamed, expected, "{size}");
+        }
+    }
 }

@@ -16,13 +16,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, NaiveDateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Map, Value, json, ser::Formatter};
+use serde_json::{Map, Value, ser::Formatter};
 use tracing::error;
 use uuid::Uuid;
 
 use crate::{
-    api::{access::Forbidden, body::number, dates, error::ApiError, query::pairs},
+    api::{access::Forbidden, answer::Answer, body::number, dates, error::ApiError, query::pairs},
     dataframe::python_str,
     decimal::Decimal,
     rating::{RatingError, edit::EditError},
@@ -106,21 +107,20 @@ impl From<StorageError> for Fault {
 impl IntoResponse for Fault {
     fn into_response(self) -> Response {
         let mut retry_after = 5;
-        let (status, code, text) = match self {
+        let (status, faultcode, faultstring) = match self {
             Self::Read(problem) => {
                 retry_after = problem.retry_after();
                 let (status, text) = problem.told();
-                let code = if status.is_server_error() { "Server" } else { "Client" };
+                let code = if status.is_server_error() { Code::Server } else { Code::Client };
                 (status, code, text)
             }
-            Self::Client(status, text) => (status, "Client", text),
+            Self::Client(status, text) => (status, Code::Client, text),
             Self::Rating(problem) => {
                 error!(error = %problem, "A request failed: {problem}");
-                (StatusCode::INTERNAL_SERVER_ERROR, "Server", problem.to_string())
+                (StatusCode::INTERNAL_SERVER_ERROR, Code::Server, problem.to_string())
             }
         };
-        let body = json!({"faultcode": code, "faultstring": text, "debuginfo": null});
-        let mut response = answer(status, &body);
+        let mut response = answer(status, &Told { faultcode, faultstring, debuginfo: () });
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, retry_after.into());
         }
@@ -128,9 +128,28 @@ impl IntoResponse for Fault {
     }
 }
 
+/// An error of version 1.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Fault")]
+pub(in crate::api) struct Told {
+    /// Whose mistake it is.
+    faultcode: Code,
+    faultstring: String,
+    debuginfo: (),
+}
+
+impl Answer for Told {}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+enum Code {
+    Client,
+    Server,
+}
+
 /// An answer in JSON.
-pub(super) fn answer(status: StatusCode, body: &Value) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], written(body)).into_response()
+pub(super) fn answer(status: StatusCode, body: &impl Answer) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], text_of(body)).into_response()
 }
 
 /// The same of what is written already.
@@ -138,9 +157,14 @@ pub(super) fn answer_of(body: Bytes) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
+/// The text of an answer.
+pub(super) fn text_of(answer: &impl Answer) -> Bytes {
+    written(answer).into()
+}
+
 /// JSON as Python writes it: with a blank behind `,` and `:`, in ASCII. Whoever
 /// looks for a text in an answer finds it in ours, too.
-pub(super) fn written(body: &Value) -> String {
+pub(super) fn written(body: &impl Serialize) -> String {
     let mut text = Vec::with_capacity(256);
     let mut serializer = serde_json::Serializer::with_formatter(&mut text, Python);
     // What is in memory can be written.
@@ -652,6 +676,8 @@ fn int(value: &Value) -> Result<i32, String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

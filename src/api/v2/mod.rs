@@ -13,16 +13,20 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 
-use super::{AppState, openapi::Operation, query::Args};
+use super::{
+    AppState,
+    answer::{self, Answer},
+    openapi::Operation,
+    query::Args,
+};
 use crate::{storage::Page, time::month_of};
 
 /// What the reference says when nothing is found.
 const NOTHING_FOUND: &str = "No resource found for provided filters.";
 
 /// An answer in JSON, with the reference's content type.
-fn json_response(body: &impl Serialize) -> Response {
+fn json_response(body: &impl Answer) -> Response {
     response_of(json_bytes(body))
 }
 
@@ -31,9 +35,8 @@ fn response_of(body: Bytes) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-fn json_bytes(body: &impl Serialize) -> Bytes {
-    // What handlers make has texts for keys, and so can be written.
-    serde_json::to_vec(body).unwrap_or_default().into()
+fn json_bytes(body: &impl Answer) -> Bytes {
+    answer::json(body).into()
 }
 
 /// `begin` and `end`: by default those of the present month, each alone.

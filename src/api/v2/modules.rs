@@ -8,16 +8,18 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::{json_bytes, json_response, response_of};
 use crate::{
     api::{
         AppState,
         access::Caller,
+        answer::Answer,
         body::{self, Kind, Object, Spec, Whole},
         error::ApiError,
-        openapi::{Operation, schema},
+        openapi::Operation,
     },
     rating::{MODULES, description, is_configurable},
     state::modules::{self, ModuleState},
@@ -31,8 +33,8 @@ pub(in crate::api) async fn list(State(state): State<AppState>) -> Result<Respon
         let states = modules::list(state.database.connection()).await?;
         let mut names = MODULES;
         names.sort_unstable();
-        let modules: Vec<Value> = names.iter().map(|name| show(name, &states)).collect();
-        Ok(json_bytes(&json!({"modules": modules})))
+        let modules = names.iter().map(|name| Module::of(name, &states)).collect();
+        Ok(json_bytes(&Modules { modules }))
     };
     state.coalesced.answer("v2/rating/modules".to_owned(), look).await.map(response_of)
 }
@@ -46,7 +48,7 @@ pub(in crate::api) async fn get(
     caller.may("v2_rating:get_module", &[])?;
     known(&id)?;
     let states = modules::list(state.database.connection()).await?;
-    Ok(json_response(&show(&id, &states)))
+    Ok(json_response(&Module::of(&id, &states)))
 }
 
 /// `PUT /v2/rating/modules/{id}`.
@@ -83,35 +85,46 @@ fn known(id: &str) -> Result<(), ApiError> {
     }
 }
 
-fn show(name: &str, states: &[ModuleState]) -> Value {
-    let state = states.iter().find(|state| state.name == name && name != "noop");
-    json!({
-        "module_id": name,
-        "description": description(name),
-        "enabled": state.map_or(name == "noop", |state| state.enabled),
-        "hot_config": is_configurable(name),
-        "priority": state.map_or(1, |state| state.priority),
-    })
+/// Rating modules.
+#[derive(Serialize, JsonSchema)]
+struct Modules<'a> {
+    modules: Vec<Module<'a>>,
+}
+
+impl Answer for Modules<'_> {}
+
+/// A rating module.
+#[derive(Serialize, JsonSchema)]
+struct Module<'a> {
+    module_id: &'a str,
+    description: &'static str,
+    enabled: bool,
+    hot_config: bool,
+    priority: i32,
+}
+
+impl Answer for Module<'_> {}
+
+impl<'a> Module<'a> {
+    fn of(name: &'a str, states: &[ModuleState]) -> Self {
+        let state = states.iter().find(|state| state.name == name && name != "noop");
+        Self {
+            module_id: name,
+            description: description(name),
+            enabled: state.map_or(name == "noop", |state| state.enabled),
+            hot_config: is_configurable(name),
+            priority: state.map_or(1, |state| state.priority),
+        }
+    }
 }
 
 pub(super) fn describe() -> Vec<Operation> {
-    let module = schema::object(&[
-        ("module_id", schema::text()),
-        ("description", schema::text()),
-        ("enabled", schema::boolean()),
-        ("hot_config", schema::boolean()),
-        ("priority", schema::integer()),
-    ]);
-    let modules = schema::object(&[("modules", schema::list(module.clone()))]);
     let path = "/v2/rating/modules/{module_id}";
     vec![
-        Operation::new("get", "/v2/rating/modules", "Rating modules").answers(
-            200,
-            "Modules, by name.",
-            modules,
-        ),
+        Operation::new("get", "/v2/rating/modules", "Rating modules")
+            .answers::<Modules>(200, "Modules, by name."),
         Operation::new("get", path, "A rating module")
-            .answers(200, "The module.", module)
+            .answers::<Module>(200, "The module.")
             .may_miss(),
         Operation::new("put", path, "Switch a rating module on or off, or change its priority")
             .body(BODY)

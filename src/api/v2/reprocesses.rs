@@ -6,6 +6,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, TimeDelta, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{json_response, page};
@@ -13,6 +15,7 @@ use crate::{
     api::{
         AppState,
         access::Caller,
+        answer::{Answer, NaiveDate, Nothing},
         body::{self, Object, Whole},
         error::ApiError,
         openapi::{Operation, schema},
@@ -62,8 +65,7 @@ pub(in crate::api) async fn get(
     let last_first = order == "desc";
     let page = (page.offset, page.limit);
     let found = reprocessing::list(&state.database, &scope_ids, last_first, page).await?;
-    let results: Vec<Value> = found.iter().map(show).collect();
-    Ok(json_response(&json!({"results": results})))
+    Ok(json_response(&Schedules { results: found.iter().map(Schedule::of).collect() }))
 }
 
 /// What a request is about: the caller's own project, or else scopes.
@@ -74,16 +76,44 @@ fn meant(scope_ids: &[String], caller: &Caller) -> Value {
     }
 }
 
-/// Dates without zone, in UTC, as the table has them.
-fn show(schedule: &Reprocessing) -> Value {
-    let date = |date: DateTime<Utc>| date.format("%Y-%m-%dT%H:%M:%S").to_string();
-    json!({
-        "scope_id": schedule.scope_id,
-        "reason": schedule.reason,
-        "start_reprocess_time": date(schedule.start),
-        "end_reprocess_time": date(schedule.end),
-        "current_reprocess_time": schedule.current.map(date).unwrap_or_default(),
-    })
+/// What is scheduled to be rated again.
+#[derive(Serialize, JsonSchema)]
+struct Schedules<'a> {
+    results: Vec<Schedule<'a>>,
+}
+
+impl Answer for Schedules<'_> {}
+
+/// A time of a scope that is rated again. Dates are in UTC, as the table has them.
+#[derive(Serialize, JsonSchema)]
+struct Schedule<'a> {
+    scope_id: &'a str,
+    reason: &'a str,
+    start_reprocess_time: NaiveDate,
+    end_reprocess_time: NaiveDate,
+    current_reprocess_time: Reached,
+}
+
+/// A date; before there is any, an empty text.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+enum Reached {
+    Period(NaiveDate),
+    None(#[schemars(extend("const" = ""))] &'static str),
+}
+
+impl<'a> Schedule<'a> {
+    fn of(schedule: &'a Reprocessing) -> Self {
+        let reached = schedule.current.map(NaiveDate::utc);
+        Self {
+            scope_id: &schedule.scope_id,
+            reason: &schedule.reason,
+            start_reprocess_time: NaiveDate::utc(schedule.start),
+            end_reprocess_time: NaiveDate::utc(schedule.end),
+            current_reprocess_time: reached.map_or(Reached::None(""), Reached::Period),
+        }
+    }
 }
 
 const BODY: &[body::Spec] = &[
@@ -110,7 +140,7 @@ pub(in crate::api) async fn post(
     check(&body, &scope_ids, (start, end), &reason, state.period)?;
     let scopes = chosen(&state, &scope_ids, (start, end)).await?;
     match reprocessing::schedule_all(&state.database, &scopes, (start, end), &reason).await {
-        Ok(()) => Ok((StatusCode::ACCEPTED, json_response(&json!({}))).into_response()),
+        Ok(()) => Ok((StatusCode::ACCEPTED, json_response(&Nothing {})).into_response()),
         Err(ScheduleError::State(error)) => Err(error.into()),
         Err(ScheduleError::TooLate(scope)) => Err(too_late(&scope, (start, end))),
         Err(ScheduleError::Scheduled(scope, other)) => Err(ApiError::BadRequest(format!(
@@ -244,31 +274,20 @@ fn python_list(texts: &[String]) -> String {
 }
 
 pub(super) fn describe() -> Vec<Operation> {
-    let current = json!({"anyOf": [schema::naive_date(), {"const": ""}]});
-    let schedule = schema::object(&[
-        ("scope_id", schema::text()),
-        ("reason", schema::text()),
-        ("start_reprocess_time", schema::naive_date()),
-        ("end_reprocess_time", schema::naive_date()),
-        ("current_reprocess_time", current),
-    ]);
     let mut body = schema::of_body(BODY);
     body["properties"]["reason"] = json!({"type": "string", "pattern": "\\S"});
     let path = "/v2/task/reprocesses";
     let list = |path: &str| {
-        let schedules = schema::object(&[("results", schema::list(schedule.clone()))]);
         Operation::new("get", path, "What is scheduled to be rated again")
             .arguments(ARGS)
             .choice("order", ORDERS)
-            .answers(200, "Schedules.", schedules)
+            .answers::<Schedules>(200, "Schedules.")
     };
     vec![
         list(path),
         list("/v2/task/reprocesses/{scope_id}"),
-        Operation::new("post", path, "Schedule scopes to be rated again").body_like(body).answers(
-            202,
-            "A processor does it soon.",
-            schema::object(&[]),
-        ),
+        Operation::new("post", path, "Schedule scopes to be rated again")
+            .body_like(body)
+            .answers::<Nothing>(202, "A processor does it soon."),
     ]
 }

@@ -5,6 +5,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -13,6 +14,7 @@ use crate::{
     api::{
         AppState,
         access::Caller,
+        answer::{Answer, Instant, Nothing},
         body::{self, Object, Whole},
         error::ApiError,
         openapi::{Operation, schema},
@@ -22,7 +24,6 @@ use crate::{
         StateError, resets,
         scopes::{self, ScopeChange, ScopeFilter, ScopeKeys, ScopeState},
     },
-    time::isoformat,
 };
 
 const LAST: (&str, body::Kind) = ("last_processed_timestamp", body::Kind::Date("dt_from_iso"));
@@ -123,7 +124,7 @@ pub(in crate::api) async fn put(
         return Err(ApiError::NotFound(NOTHING_FOUND.to_owned()));
     }
     resets::request(&state.database, &found, last, state.clock.now()).await?;
-    Ok((StatusCode::ACCEPTED, json_response(&json!({}))).into_response())
+    Ok((StatusCode::ACCEPTED, json_response(&Nothing {})).into_response())
 }
 
 const CHANGE: &[body::Spec] = &[
@@ -239,22 +240,28 @@ async fn of_name(state: &AppState, scope_id: &str) -> Result<Vec<ScopeState>, Ap
     Ok(found)
 }
 
-#[derive(Serialize)]
+/// Scopes.
+#[derive(Serialize, JsonSchema)]
 struct Scopes<'a> {
     results: Vec<Shown<'a>>,
 }
 
-/// A scope as it is answered.
-#[derive(Serialize)]
+impl Answer for Scopes<'_> {}
+
+/// A scope, and how far it is rated.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Scope")]
 struct Shown<'a> {
     scope_id: &'a str,
     scope_key: Option<&'a str>,
     fetcher: Option<&'a str>,
     collector: Option<&'a str>,
-    last_processed_timestamp: String,
+    last_processed_timestamp: Instant,
     active: bool,
-    scope_activation_toggle_date: String,
+    scope_activation_toggle_date: Instant,
 }
+
+impl Answer for Shown<'_> {}
 
 impl<'a> Shown<'a> {
     fn of(scope: &'a ScopeState) -> Self {
@@ -263,23 +270,14 @@ impl<'a> Shown<'a> {
             scope_key: scope.scope_key.as_deref(),
             fetcher: scope.fetcher.as_deref(),
             collector: scope.collector.as_deref(),
-            last_processed_timestamp: isoformat(scope.last_processed),
+            last_processed_timestamp: Instant(scope.last_processed),
             active: scope.active,
-            scope_activation_toggle_date: isoformat(scope.toggled.and_utc()),
+            scope_activation_toggle_date: Instant(scope.toggled.and_utc()),
         }
     }
 }
 
 pub(super) fn describe() -> Vec<Operation> {
-    let scope = schema::object(&[
-        ("scope_id", schema::text()),
-        ("scope_key", schema::nullable(schema::text())),
-        ("fetcher", schema::nullable(schema::text())),
-        ("collector", schema::nullable(schema::text())),
-        ("last_processed_timestamp", schema::date()),
-        ("active", schema::boolean()),
-        ("scope_activation_toggle_date", schema::date()),
-    ]);
     let path = "/v2/scope";
     let named = |specs: &[body::Spec]| {
         let mut body = schema::of_body(specs);
@@ -300,19 +298,19 @@ pub(super) fn describe() -> Vec<Operation> {
     vec![
         Operation::new("get", path, "Scopes, and how far they are rated")
             .arguments(ARGS)
-            .answers(200, "Scopes.", schema::object(&[("results", schema::list(scope.clone()))]))
+            .answers::<Scopes>(200, "Scopes.")
             .may_miss(),
         Operation::new("put", path, "Send scopes back, to be rated again from a date")
             .body_like(reset)
-            .answers(202, "A processor does it soon.", schema::object(&[]))
+            .answers::<Nothing>(202, "A processor does it soon.")
             .may_miss(),
         Operation::new("patch", path, "Switch a scope on or off, or give it other keys")
             .body_like(named(CHANGE))
-            .answers(200, "The scope as it is now.", scope.clone())
+            .answers::<Shown>(200, "The scope as it is now.")
             .may_miss(),
         Operation::new("post", path, "Make a scope")
             .body_like(named(&new))
-            .answers(200, "The scope.", scope)
+            .answers::<Shown>(200, "The scope.")
             .may_miss(),
     ]
 }

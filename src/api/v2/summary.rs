@@ -1,11 +1,16 @@
 //! `GET /v2/summary`: sums of quantities and prices.
 
+use std::collections::BTreeMap;
+
 use axum::{
     body::Bytes,
     extract::{RawQuery, State},
     response::Response,
 };
-use serde_json::{Map, Value, json};
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 use tracing::warn;
 
 use super::{json_bytes, json_response, page, response_of, window};
@@ -13,12 +18,12 @@ use crate::{
     api::{
         AppState,
         access::Caller,
+        answer::{Answer, Instant, Label},
         error::ApiError,
-        openapi::{Operation, schema},
+        openapi::Operation,
         query::{Args, Kind, Spec},
     },
     storage::{GroupKey, Selection, TotalRow, Totals},
-    time::isoformat,
 };
 
 const ARGS: &[Spec] = &[
@@ -55,7 +60,8 @@ pub(in crate::api) async fn get(
     }
     caller.may("summary:get_summary", &[("project_id", json!(caller.project_id()))])?;
     let Some(filters) = caller.narrow(args.filters("filters"), &state.keys.scope_key) else {
-        return Ok(json_response(&json!({"total": 0, "columns": [], "results": []})));
+        let nothing = Table { total: 0, columns: Vec::new(), results: Vec::new(), format: None };
+        return Ok(json_response(&Summary::Table(nothing)));
     };
     let mut groupby: Vec<GroupKey> = Vec::new();
     for element in args.list("groupby") {
@@ -78,51 +84,136 @@ pub(in crate::api) async fn get(
 /// The answer to a request for sums in a format.
 fn shown(selection: &Selection, groupby: &[GroupKey], totals: &Totals, format: &str) -> Bytes {
     let labels: Vec<&str> = groupby.iter().filter_map(GroupKey::column).collect();
-    let row = |row: &TotalRow| -> Vec<(String, Value)> {
-        let (begin, end) = row
-            .period
-            .map_or((selection.begin, selection.end), |period| (period.begin, period.end));
-        let fixed = [
-            json!(isoformat(begin)),
-            json!(isoformat(end)),
-            json!(row.qty.to_f64()),
-            json!(row.price.to_f64()),
-        ];
-        let fixed = FIXED.iter().map(|name| (*name).to_owned()).zip(fixed);
-        let labels = labels.iter().zip(&row.values).filter(|(name, _)| !FIXED.contains(name));
-        fixed.chain(labels.map(|(name, value)| ((*name).to_owned(), value.clone()))).collect()
-    };
-    let rows: Vec<_> = totals.rows.iter().map(row).collect();
-    let columns: Vec<&String> =
-        rows.first().map(|row| row.iter().map(|(name, _)| name).collect()).unwrap_or_default();
+    let whole = (selection.begin, selection.end);
+    let rows = totals.rows.iter().map(|row| Row::of(row, &labels, whole));
+    let (total, rows) = (totals.total, rows.collect::<Vec<_>>());
     json_bytes(&if format == "table" {
-        let results: Vec<Vec<&Value>> =
-            rows.iter().map(|row| row.iter().map(|(_, value)| value).collect()).collect();
-        json!({"total": totals.total, "columns": columns, "results": results, "format": "table"})
+        let columns = rows.first().map(Row::columns).unwrap_or_default();
+        let results = rows.into_iter().map(Row::cells).collect();
+        Summary::Table(Table { total, columns, results, format: Some(TableFormat::Table) })
     } else {
-        let results: Vec<Map<String, Value>> =
-            rows.iter().map(|row| row.iter().cloned().collect()).collect();
-        json!({"total": totals.total, "results": results, "format": "object"})
+        Summary::Objects(Objects { total, results: rows, format: ObjectFormat::Object })
     })
 }
 
+/// Sums by group, in one of two forms.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+enum Summary<'a> {
+    Table(Table<'a>),
+    Objects(Objects<'a>),
+}
+
+impl Answer for Summary<'_> {}
+
+/// Sums by group, as lists.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SummaryTable")]
+struct Table<'a> {
+    total: u64,
+    /// Names of what the lists hold: `begin`, `end`, `qty`, `rate`, and labels.
+    columns: Vec<&'a str>,
+    results: Vec<Vec<Cell<'a>>>,
+    /// Those get none who have no project, and so see nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "TableFormat")]
+    format: Option<TableFormat>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+enum TableFormat {
+    Table,
+}
+
+/// What a column holds.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+enum Cell<'a> {
+    Date(Instant),
+    Sum(f64),
+    Label(Label<'a>),
+}
+
+/// Sums by group, as objects.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SummaryObjects")]
+struct Objects<'a> {
+    total: u64,
+    results: Vec<Row<'a>>,
+    format: ObjectFormat,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+enum ObjectFormat {
+    Object,
+}
+
+/// The sums of a group, and its labels.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SummaryRow")]
+struct Row<'a> {
+    begin: Instant,
+    end: Instant,
+    qty: f64,
+    rate: f64,
+    #[serde(flatten)]
+    group: Group<'a>,
+}
+
+/// Labels in the order in which they were asked for.
+#[derive(JsonSchema)]
+#[schemars(inline)]
+struct Group<'a>(#[schemars(with = "BTreeMap<String, Label>")] Vec<(&'a str, &'a Value)>);
+
+impl Serialize for Group<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().copied())
+    }
+}
+
+impl<'a> Row<'a> {
+    fn of(
+        row: &'a TotalRow,
+        labels: &[&'a str],
+        (begin, end): (DateTime<Utc>, DateTime<Utc>),
+    ) -> Self {
+        let (begin, end) = row.period.map_or((begin, end), |period| (period.begin, period.end));
+        let labels = labels.iter().copied().zip(&row.values);
+        Self {
+            begin: Instant(begin),
+            end: Instant(end),
+            qty: row.qty.to_f64(),
+            rate: row.price.to_f64(),
+            group: Group(labels.filter(|(name, _)| !FIXED.contains(name)).collect()),
+        }
+    }
+
+    fn columns(&self) -> Vec<&'a str> {
+        FIXED.into_iter().chain(self.group.0.iter().map(|(name, _)| *name)).collect()
+    }
+
+    fn cells(self) -> Vec<Cell<'a>> {
+        let fixed = [
+            Cell::Date(self.begin),
+            Cell::Date(self.end),
+            Cell::Sum(self.qty),
+            Cell::Sum(self.rate),
+        ];
+        let labels = self.group.0.into_iter().map(|(_, value)| Cell::Label(Label(value)));
+        fixed.into_iter().chain(labels).collect()
+    }
+}
+
 pub(super) fn describe() -> Vec<Operation> {
-    let row = schema::map(schema::reference("Label"));
-    let table = schema::object(&[
-        ("total", schema::integer()),
-        ("columns", schema::list(schema::text())),
-        ("results", schema::list(schema::list(schema::reference("Label")))),
-        ("format", schema::one_of(&["table"])),
-    ]);
-    let object = schema::object(&[
-        ("total", schema::integer()),
-        ("results", schema::list(row)),
-        ("format", schema::one_of(&["object"])),
-    ]);
     vec![
         Operation::new("get", "/v2/summary", "Sums of quantities and prices")
             .arguments(ARGS)
             .choice("response_format", FORMATS)
-            .answers(200, "Sums by group.", json!({"oneOf": [table, object]})),
+            .answers::<Summary>(200, "Sums by group."),
     ]
 }

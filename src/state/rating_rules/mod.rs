@@ -8,6 +8,7 @@ pub mod records;
 mod write;
 
 use chrono::NaiveDateTime;
+use schemars::JsonSchema;
 use sea_orm::{ConnectionTrait, QueryResult};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -54,7 +55,7 @@ pub struct GroupRow {
 }
 
 /// How a cost counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CostType {
     /// A price per unit.

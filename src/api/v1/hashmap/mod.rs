@@ -1,25 +1,25 @@
 //! `/v1/rating/module_config/hashmap`: services, fields, groups, mappings and
 //! thresholds.
 
+mod answers;
+
 use axum::{
     http::{Method, StatusCode},
     response::{IntoResponse, Response},
 };
-use serde_json::{Map, Value, json};
 
 use super::{
     Call, Fault, changed, module_config_forbidden,
-    rules::{self, AUDIT, FILTER, audit_differs, audit_filter, show_audit, text_differs},
+    rules::{AUDIT, FILTER, audit_differs, audit_filter, text_differs},
     unrouted,
     wsme::{Attribute, Kind, Values, answer},
 };
 use crate::{
-    api::openapi::{Operation, schema},
-    decimal::Decimal,
+    api::{answer::Answer, openapi::Operation},
     rating::hashmap::edit::{self, MappingChange, NewMapping, NewRule, RuleFilter},
     state::rating_rules::{
-        GroupRow, ServiceRow,
-        records::{Field, Mapping, Rule, Threshold},
+        CostType,
+        records::{Field, Mapping, Threshold},
     },
 };
 
@@ -99,21 +99,21 @@ pub(super) async fn route(call: Call) -> Response {
     answer.unwrap_or_else(IntoResponse::into_response)
 }
 
-type Answer = Result<Response, Fault>;
+type Answered = Result<Response, Fault>;
 
-fn ok(body: &Value) -> Answer {
+fn ok(body: &impl Answer) -> Answered {
     Ok(answer(StatusCode::OK, body))
 }
 
-fn gone() -> Answer {
+fn gone() -> Answered {
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-async fn types(call: &Call) -> Answer {
+async fn types(call: &Call) -> Answered {
     match call.method {
         Method::GET => {
             call.input(&[]).arguments(&[])?;
-            ok(&json!(["flat", "rate"]))
+            ok(&answers::Types(vec![CostType::Flat, CostType::Rate]))
         }
         _ => Ok(unrouted(call, &[])),
     }
@@ -132,23 +132,21 @@ fn name(body: &Values) -> Result<&str, Fault> {
     body.text("name").ok_or_else(|| Fault::invalid("name", "None", "It must be a text."))
 }
 
-async fn services(call: &Call, path: &[&str]) -> Answer {
+async fn services(call: &Call, path: &[&str]) -> Answered {
     let (database, input) = (&call.state.database, call.input(path));
     match (&call.method, path) {
         (&Method::GET, []) => {
             input.arguments(&[])?;
-            let services = edit::services(database).await?;
-            let services: Vec<_> = services.iter().map(show_service).collect();
-            ok(&json!({"services": services}))
+            ok(&answers::Services::of(&edit::services(database).await?))
         }
         (&Method::GET, [_]) => {
             let values = input.arguments(SERVICE_ID)?;
-            ok(&show_service(&edit::service(database, id(&values, "service_id")).await?))
+            ok(&answers::Service::of(&edit::service(database, id(&values, "service_id")).await?))
         }
         (&Method::POST, []) => {
             let (_, body) = input.object(&[], "service_data", SERVICE)?;
             let service = edit::add_service(database, name(&body)?).await?;
-            Ok(call.created(&service.service_id, &show_service(&service)))
+            Ok(call.created(&service.service_id, &answers::Service::of(&service)))
         }
         (&Method::DELETE, [] | [_]) => {
             let values = input.arguments(SERVICE_ID)?;
@@ -159,21 +157,17 @@ async fn services(call: &Call, path: &[&str]) -> Answer {
     }
 }
 
-fn show_service(service: &ServiceRow) -> Value {
-    json!({"service_id": service.service_id, "name": service.name})
-}
-
 /// `services/{id}/fields`
-async fn list_fields(call: &Call, service_id: &str) -> Answer {
+async fn list_fields(call: &Call, service_id: &str) -> Answered {
     call.input(&[service_id]).arguments(SERVICE_ID)?;
     show_fields(&edit::fields(&call.state.database, service_id).await?)
 }
 
-fn show_fields(fields: &[Field]) -> Answer {
-    ok(&json!({"fields": fields.iter().map(show_field).collect::<Vec<_>>()}))
+fn show_fields(fields: &[Field]) -> Answered {
+    ok(&answers::Fields::of(fields))
 }
 
-async fn fields(call: &Call, path: &[&str]) -> Answer {
+async fn fields(call: &Call, path: &[&str]) -> Answered {
     let (database, input) = (&call.state.database, call.input(path));
     match (&call.method, path) {
         (&Method::GET, []) => {
@@ -182,7 +176,7 @@ async fn fields(call: &Call, path: &[&str]) -> Answer {
         }
         (&Method::GET, [_]) => {
             let values = input.arguments(FIELD_ID)?;
-            ok(&show_field(&edit::field(database, id(&values, "field_id")).await?))
+            ok(&answers::Field::of(&edit::field(database, id(&values, "field_id")).await?))
         }
         (&Method::POST, []) => {
             let (_, body) = input.object(&[], "field_data", FIELD)?;
@@ -196,7 +190,7 @@ async fn fields(call: &Call, path: &[&str]) -> Answer {
                 return Err(Fault::bad_request(text));
             }
             let field = edit::add_field(database, service_id, name).await?;
-            Ok(call.created(&field.field_id, &show_field(&field)))
+            Ok(call.created(&field.field_id, &answers::Field::of(&field)))
         }
         (&Method::DELETE, [] | [_]) => {
             let values = input.arguments(FIELD_ID)?;
@@ -207,11 +201,7 @@ async fn fields(call: &Call, path: &[&str]) -> Answer {
     }
 }
 
-fn show_field(field: &Field) -> Value {
-    json!({"field_id": field.field_id, "name": field.name, "service_id": field.service_id})
-}
-
-async fn groups(call: &Call, path: &[&str]) -> Answer {
+async fn groups(call: &Call, path: &[&str]) -> Answered {
     let (database, input) = (&call.state.database, call.input(path));
     let of_group = |values: &Values| RuleFilter {
         group_id: Some(id(values, "group_id").to_owned()),
@@ -220,8 +210,7 @@ async fn groups(call: &Call, path: &[&str]) -> Answer {
     match (&call.method, path) {
         (&Method::GET, []) => {
             input.arguments(&[])?;
-            let groups = edit::groups(database).await?;
-            ok(&json!({"groups": groups.iter().map(show_group).collect::<Vec<_>>()}))
+            ok(&answers::Groups::of(&edit::groups(database).await?))
         }
         (&Method::GET, [group @ .., "mappings"]) if group.len() < 2 => {
             let values = call.input(group).arguments(GROUP_ID)?;
@@ -233,12 +222,12 @@ async fn groups(call: &Call, path: &[&str]) -> Answer {
         }
         (&Method::GET, [_]) => {
             let values = input.arguments(GROUP_ID)?;
-            ok(&show_group(&edit::group(database, id(&values, "group_id")).await?))
+            ok(&answers::Group::of(&edit::group(database, id(&values, "group_id")).await?))
         }
         (&Method::POST, []) => {
             let (_, body) = input.object(&[], "group_data", GROUP)?;
             let group = edit::add_group(database, name(&body)?).await?;
-            Ok(call.created(&group.group_id, &show_group(&group)))
+            Ok(call.created(&group.group_id, &answers::Group::of(&group)))
         }
         (&Method::DELETE, [] | [_] | [_, _]) => {
             let values = input.arguments(DELETED_GROUP)?;
@@ -248,10 +237,6 @@ async fn groups(call: &Call, path: &[&str]) -> Answer {
         }
         _ => Ok(unrouted(call, path)),
     }
-}
-
-fn show_group(group: &GroupRow) -> Value {
-    json!({"group_id": group.group_id, "name": group.name})
 }
 
 /// Which rules arguments ask for. What is empty is not meant.
@@ -279,16 +264,16 @@ fn new_rule(body: &Values) -> Result<NewRule, Fault> {
 }
 
 /// `services/{id}/mappings`, and what arguments ask for beside.
-async fn list_mappings(call: &Call, filter: &RuleFilter) -> Answer {
+async fn list_mappings(call: &Call, filter: &RuleFilter) -> Answered {
     call.input(&[]).arguments(&[])?;
     show_mappings(&edit::mappings(&call.state.database, filter, &<_>::default()).await?)
 }
 
-fn show_mappings(mappings: &[Mapping]) -> Answer {
-    ok(&json!({"mappings": mappings.iter().map(show_mapping).collect::<Vec<_>>()}))
+fn show_mappings(mappings: &[Mapping]) -> Answered {
+    ok(&answers::Mappings::of(mappings))
 }
 
-async fn mappings(call: &Call, path: &[&str]) -> Answer {
+async fn mappings(call: &Call, path: &[&str]) -> Answered {
     let (database, input) = (&call.state.database, call.input(path));
     match (&call.method, path) {
         (&Method::GET, []) => {
@@ -306,11 +291,11 @@ async fn mappings(call: &Call, path: &[&str]) -> Answer {
         (&Method::GET, [mapping @ .., "group"]) if mapping.len() < 2 => {
             let values = call.input(mapping).arguments(MAPPING_ID)?;
             let group = edit::group_of_mapping(database, id(&values, "mapping_id")).await?;
-            ok(&show_group(&group))
+            ok(&answers::Group::of(&group))
         }
         (&Method::GET, [_]) => {
             let values = input.arguments(MAPPING_ID)?;
-            ok(&show_mapping(&edit::mapping(database, id(&values, "mapping_id")).await?))
+            ok(&answers::Mapping::of(&edit::mapping(database, id(&values, "mapping_id")).await?))
         }
         (&Method::POST, []) => {
             let (values, body) = input.object(FORCE, "mapping_data", &mapping_attributes())?;
@@ -329,7 +314,7 @@ async fn mappings(call: &Call, path: &[&str]) -> Answer {
                 force: values.bool("force").unwrap_or(false),
             };
             let mapping = edit::add_mapping(database, &new, call.editor()).await?;
-            Ok(call.created(&mapping.rule.rule_id, &show_mapping(&mapping)))
+            Ok(call.created(&mapping.rule.rule_id, &answers::Mapping::of(&mapping)))
         }
         (&Method::PUT, [] | [_]) => {
             let (values, body) = input.object(MAPPING_ID, "mapping", &mapping_attributes())?;
@@ -367,38 +352,11 @@ async fn mappings(call: &Call, path: &[&str]) -> Answer {
     }
 }
 
-/// A number with all digits of its column.
-fn show_number(number: Option<Decimal>, digits: u32) -> Value {
-    json!(number.map(|number| number.quantize(digits).to_plain_string()))
+fn show_thresholds(thresholds: &[Threshold]) -> Answered {
+    ok(&answers::Thresholds::of(thresholds))
 }
 
-/// Adds what mappings and thresholds have in common.
-fn show_rule(rule: &Rule, answer: &mut Map<String, Value>) {
-    let shown = [
-        ("type", json!(rule.kind.as_str())),
-        ("cost", show_number(rule.cost, 28)),
-        ("service_id", json!(rule.service_id)),
-        ("field_id", json!(rule.field_id)),
-        ("group_id", json!(rule.group_id)),
-        ("tenant_id", json!(rule.tenant_id)),
-    ];
-    answer.extend(shown.map(|(name, value)| (name.to_owned(), value)));
-}
-
-fn show_mapping(mapping: &Mapping) -> Value {
-    let mut answer = Map::new();
-    answer.insert("mapping_id".to_owned(), json!(mapping.rule.rule_id));
-    answer.insert("value".to_owned(), json!(mapping.value));
-    show_rule(&mapping.rule, &mut answer);
-    show_audit(&mapping.audit, &mut answer);
-    Value::Object(answer)
-}
-
-fn show_thresholds(thresholds: &[Threshold]) -> Answer {
-    ok(&json!({"thresholds": thresholds.iter().map(show_threshold).collect::<Vec<_>>()}))
-}
-
-async fn thresholds(call: &Call, path: &[&str]) -> Answer {
+async fn thresholds(call: &Call, path: &[&str]) -> Answered {
     let (database, input) = (&call.state.database, call.input(path));
     match (&call.method, path) {
         (&Method::GET, []) => {
@@ -408,17 +366,19 @@ async fn thresholds(call: &Call, path: &[&str]) -> Answer {
         (&Method::GET, [threshold @ .., "group"]) if threshold.len() < 2 => {
             let values = call.input(threshold).arguments(THRESHOLD_ID)?;
             let group = edit::group_of_threshold(database, id(&values, "threshold_id")).await?;
-            ok(&show_group(&group))
+            ok(&answers::Group::of(&group))
         }
         (&Method::GET, [_]) => {
             let values = input.arguments(THRESHOLD_ID)?;
-            ok(&show_threshold(&edit::threshold(database, id(&values, "threshold_id")).await?))
+            ok(&answers::Threshold::of(
+                &edit::threshold(database, id(&values, "threshold_id")).await?,
+            ))
         }
         (&Method::POST, []) => {
             let (_, body) = input.object(&[], "threshold_data", THRESHOLD)?;
             let (rule, level) = (new_rule(&body)?, body.decimal("level")?);
             let threshold = edit::add_threshold(database, &rule, level).await?;
-            Ok(call.created(&threshold.rule.rule_id, &show_threshold(&threshold)))
+            Ok(call.created(&threshold.rule.rule_id, &answers::Threshold::of(&threshold)))
         }
         (&Method::PUT, [] | [_]) => {
             let (values, body) = input.object(THRESHOLD_ID, "threshold", THRESHOLD)?;
@@ -435,38 +395,8 @@ async fn thresholds(call: &Call, path: &[&str]) -> Answer {
     }
 }
 
-fn show_threshold(threshold: &Threshold) -> Value {
-    let mut answer = Map::new();
-    answer.insert("threshold_id".to_owned(), json!(threshold.rule.rule_id));
-    answer.insert("level".to_owned(), show_number(threshold.level, 8));
-    show_rule(&threshold.rule, &mut answer);
-    Value::Object(answer)
-}
-
 /// Operations on hashmap.
 pub(super) fn describe() -> Vec<Operation> {
-    let service = schema::object(&[("service_id", schema::text()), ("name", schema::text())]);
-    let field = schema::object(&[
-        ("field_id", schema::text()),
-        ("name", schema::text()),
-        ("service_id", schema::text()),
-    ]);
-    let group = schema::object(&[("group_id", schema::text()), ("name", schema::text())]);
-    let rule = || {
-        vec![
-            ("type", schema::one_of(&["flat", "rate"])),
-            ("cost", schema::nullable(schema::digits())),
-            ("service_id", schema::nullable(schema::text())),
-            ("field_id", schema::nullable(schema::text())),
-            ("group_id", schema::nullable(schema::text())),
-            ("tenant_id", schema::nullable(schema::text())),
-        ]
-    };
-    let own = vec![("mapping_id", schema::text()), ("value", schema::nullable(schema::text()))];
-    let mapping = schema::object(&[own, rule(), rules::audit_schema()].concat());
-    let own = vec![("threshold_id", schema::text()), ("level", schema::nullable(schema::digits()))];
-    let threshold = schema::object(&[own, rule()].concat());
-    let list = |name: &str, item: &Value| schema::object(&[(name, schema::list(item.clone()))]);
     let root = "/v1/rating/module_config/hashmap";
     let get = |path: &str, summary| Operation::new("get", &format!("{root}/{path}"), summary);
     let post = |path: &str, summary| Operation::new("post", &format!("{root}/{path}"), summary);
@@ -475,52 +405,49 @@ pub(super) fn describe() -> Vec<Operation> {
     let all_rules: Vec<_> =
         RULES.into_iter().chain(FILTER).chain([("all", Kind::Bool, false)]).collect();
     vec![
-        get("types", "Kinds of costs").answers(
-            200,
-            "`flat` is added, `rate` multiplies.",
-            schema::list(schema::text()),
-        ),
-        get("services", "Services").answers(200, "Services.", list("services", &service)),
+        get("types", "Kinds of costs")
+            .answers::<answers::Types>(200, "`flat` is added, `rate` multiplies."),
+        get("services", "Services").answers::<answers::Services>(200, "Services."),
         get("services/{service_id}", "A service")
-            .answers(200, "The service.", service.clone())
+            .answers::<answers::Service>(200, "The service.")
             .may_miss(),
         get("services/{service_id}/fields", "Fields of a service")
-            .answers(200, "Fields.", list("fields", &field))
+            .answers::<answers::Fields>(200, "Fields.")
             .may_miss(),
         get("services/{service_id}/mappings", "Mappings of a service")
-            .answers(200, "Mappings.", list("mappings", &mapping))
+            .answers::<answers::Mappings>(200, "Mappings.")
             .may_miss(),
         post("services", "Make a service")
             .object(SERVICE)
-            .answers(201, "The service.", service)
+            .answers::<answers::Service>(201, "The service.")
             .may_clash(),
         delete("services/{service_id}", "Delete a service and all below it")
             .ends(204, "It is gone.")
             .may_miss(),
         get("fields", "Fields of a service")
             .attributes(SERVICE_ID)
-            .answers(200, "Fields.", list("fields", &field))
+            .answers::<answers::Fields>(200, "Fields.")
             .may_miss(),
-        get("fields/{field_id}", "A field").answers(200, "The field.", field.clone()).may_miss(),
+        get("fields/{field_id}", "A field").answers::<answers::Field>(200, "The field.").may_miss(),
         post("fields", "Make a field")
             .object(FIELD)
-            .answers(201, "The field.", field)
+            .answers::<answers::Field>(201, "The field.")
             .may_miss()
             .may_clash(),
         delete("fields/{field_id}", "Delete a field and all below it")
             .ends(204, "It is gone.")
             .may_miss(),
-        get("groups", "Groups").answers(200, "Groups.", list("groups", &group)),
-        get("groups/{group_id}", "A group").answers(200, "The group.", group.clone()).may_miss(),
+        get("groups", "Groups").answers::<answers::Groups>(200, "Groups."),
+        get("groups/{group_id}", "A group").answers::<answers::Group>(200, "The group.").may_miss(),
         get("groups/{group_id}/mappings", "Mappings of a group")
-            .answers(200, "Mappings.", list("mappings", &mapping))
+            .answers::<answers::Mappings>(200, "Mappings.")
             .may_miss(),
         get("groups/{group_id}/thresholds", "Thresholds of a group")
-            .answers(200, "Thresholds.", list("thresholds", &threshold))
+            .answers::<answers::Thresholds>(200, "Thresholds.")
             .may_miss(),
         post("groups", "Make a group")
             .object(GROUP)
-            .answers(201, "The group.", group.clone())
+            .answers::<answers::Group>(201, "The group.")
             .may_clash(),
         delete("groups/{group_id}", "Delete a group, and its rules if asked for")
             .attributes(DELETED_GROUP)
@@ -528,18 +455,18 @@ pub(super) fn describe() -> Vec<Operation> {
             .may_miss(),
         get("mappings", "Mappings")
             .attributes(&all_rules)
-            .answers(200, "Mappings.", list("mappings", &mapping))
+            .answers::<answers::Mappings>(200, "Mappings.")
             .may_miss(),
         get("mappings/{mapping_id}", "A mapping")
-            .answers(200, "The mapping.", mapping.clone())
+            .answers::<answers::Mapping>(200, "The mapping.")
             .may_miss(),
         get("mappings/{mapping_id}/group", "The group of a mapping")
-            .answers(200, "The group.", group.clone())
+            .answers::<answers::Group>(200, "The group.")
             .may_miss(),
         post("mappings", "Make a mapping")
             .attributes(FORCE)
             .object(&mapping_attributes())
-            .answers(201, "The mapping.", mapping)
+            .answers::<answers::Mapping>(201, "The mapping.")
             .may_miss()
             .may_clash(),
         put("mappings/{mapping_id}", "Change a mapping that does not hold yet, or end one")
@@ -550,17 +477,17 @@ pub(super) fn describe() -> Vec<Operation> {
         delete("mappings/{mapping_id}", "Delete a mapping").ends(204, "It is gone.").may_miss(),
         get("thresholds", "Thresholds")
             .attributes(&RULES)
-            .answers(200, "Thresholds.", list("thresholds", &threshold))
+            .answers::<answers::Thresholds>(200, "Thresholds.")
             .may_miss(),
         get("thresholds/{threshold_id}", "A threshold")
-            .answers(200, "The threshold.", threshold.clone())
+            .answers::<answers::Threshold>(200, "The threshold.")
             .may_miss(),
         get("thresholds/{threshold_id}/group", "The group of a threshold")
-            .answers(200, "The group.", group)
+            .answers::<answers::Group>(200, "The group.")
             .may_miss(),
         post("thresholds", "Make a threshold")
             .object(THRESHOLD)
-            .answers(201, "The threshold.", threshold)
+            .answers::<answers::Threshold>(201, "The threshold.")
             .may_miss()
             .may_clash(),
         put("thresholds/{threshold_id}", "Change a threshold")
