@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::{decimal::Decimal, time::Period};
 
@@ -46,16 +46,6 @@ impl DataPoint {
     /// `groupby` before that of `metadata`.
     pub fn label(&self, name: &str) -> Option<&Value> {
         self.groupby.get(name).or_else(|| self.metadata.get(name))
-    }
-
-    /// The JSON of the v2 API.
-    pub fn to_json(&self) -> Value {
-        json!({
-            "vol": {"unit": &*self.unit, "qty": self.qty.to_f64()},
-            "rating": {"price": self.price.to_f64()},
-            "groupby": *self.groupby,
-            "metadata": *self.metadata,
-        })
     }
 }
 
@@ -169,6 +159,8 @@ pub fn python_float(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -57,6 +57,17 @@ fn point(scope: &str, id: &str, period: Period, price: &str) -> DataPoint {
     }
 }
 
+/// A point in a form that can be compared: numbers as floats.
+fn as_json(point: &DataPoint) -> Value {
+    json!({
+        "unit": &*point.unit,
+        "qty": point.qty.to_f64(),
+        "price": point.price.to_f64(),
+        "groupby": *point.groupby,
+        "metadata": *point.metadata,
+    })
+}
+
 /// A frame of `count` points of a scope, each with the price.
 fn frame(scope: &str, number: i64, count: usize, price: &str) -> DataFrame {
     let period = hour(number);

@@ -89,7 +89,9 @@ fn recorded_frame(json: &Value) -> Option<DataFrame> {
 fn shown(points: impl IntoIterator<Item = (Period, String, DataPoint)>) -> Vec<String> {
     let mut shown: Vec<String> = points
         .into_iter()
-        .map(|(period, frame_type, point)| format!("{period} {frame_type} {}", point.to_json()))
+        .map(|(period, frame_type, point)| {
+            format!("{period} {frame_type} {}", super::as_json(&point))
+        })
         .collect();
     shown.sort();
     shown

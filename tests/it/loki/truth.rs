@@ -10,7 +10,7 @@ use ratekitty::{
 };
 use serde_json::{Value, json};
 
-use super::{START, hour, label, point};
+use super::{START, as_json, hour, label, point};
 use crate::{
     storage::loki_app,
     support::StorageExt,
@@ -87,7 +87,7 @@ async fn points(storage: &dyn Storage, selection: &Selection) -> Vec<String> {
         let page = Page { offset: shown.len() as u64, limit: 37 };
         let got = storage.retrieve(selection, page).await.unwrap();
         shown.extend(got.points.iter().map(|(period, frame_type, point)| {
-            let mut json = point.to_json();
+            let mut json = as_json(point);
             // The order of labels is not told.
             json.sort_all_objects();
             format!("{period} {frame_type} {json} {} {}", point.qty, point.price)
