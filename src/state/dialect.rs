@@ -131,6 +131,23 @@ pub(crate) fn insert_if_new(connection: &impl ConnectionTrait, into: &str) -> St
     }
 }
 
+/// Goes on behind an `INSERT` whose row may be there already, told by its `key`: what
+/// follows sets columns of that row. [`given`] is what was to be inserted.
+pub(crate) fn or_update(connection: &impl ConnectionTrait, key: &str) -> String {
+    match connection.get_database_backend() {
+        DatabaseBackend::MySql => "ON DUPLICATE KEY UPDATE".to_owned(),
+        _ => format!("ON CONFLICT ({key}) DO UPDATE SET"),
+    }
+}
+
+/// The value of a column in the row that was to be inserted: [`or_update`].
+pub(crate) fn given(connection: &impl ConnectionTrait, column: &str) -> String {
+    match connection.get_database_backend() {
+        DatabaseBackend::MySql => format!("VALUES({column})"),
+        _ => format!("excluded.{column}"),
+    }
+}
+
 /// Whether two transactions were in each other's way, so that the same
 /// statements may do better in a new one.
 pub(crate) fn is_conflict(error: &DbErr) -> bool {

@@ -9,8 +9,10 @@
 pub mod audit;
 pub mod collectors;
 mod dialect;
+pub mod failures;
 pub mod modules;
 pub mod periods;
+pub mod processors;
 pub mod rating_rules;
 pub mod reprocessing;
 pub mod resets;
@@ -44,8 +46,9 @@ use tracing::warn;
 
 use dialect::{Refusal, is_conflict, refusal};
 pub(crate) use dialect::{
-    as_text, date_column, date_value, decimal_placeholder, for_update, insert_if_new, insert_row,
-    integer_sum, is_duplicate, is_refused_value, optional_date_value, placeholders, statement,
+    as_text, date_column, date_value, decimal_placeholder, for_update, given, insert_if_new,
+    insert_row, integer_sum, is_duplicate, is_refused_value, optional_date_value, or_update,
+    placeholders, statement,
 };
 pub use step::Step;
 use url::{Server, Target};

@@ -599,6 +599,8 @@ async fn tables_of_version_1_become_those_of_today() {
         "DROP TABLE ratekitty_streams",
         "DROP TABLE ratekitty_periods",
         "DROP TABLE IF EXISTS ratekitty_schedules",
+        "DROP TABLE ratekitty_failures",
+        "DROP TABLE ratekitty_processors",
         "UPDATE ratekitty_schema SET version = 1",
     ] {
         app.database.connection().execute_unprepared(sql).await.unwrap();

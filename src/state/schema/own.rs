@@ -7,7 +7,7 @@
 use sea_orm::{ConnectionTrait, DatabaseBackend};
 
 /// Version of our own tables.
-pub(super) const VERSION: i64 = 5;
+pub(super) const VERSION: i64 = 6;
 
 /// All tables of [`VERSION`]. `{id}` numbers rows, `{text}` holds any text,
 /// `{options}` and `{clustered}` end a table.
@@ -100,6 +100,30 @@ CREATE TABLE IF NOT EXISTS ratekitty_schedules (
   schedule BIGINT NOT NULL PRIMARY KEY,
   scope BIGINT NOT NULL
 ){options};
+CREATE TABLE IF NOT EXISTS ratekitty_failures (
+  scope_id VARCHAR(256) NOT NULL,
+  scope_key VARCHAR(40) NOT NULL,
+  fetcher VARCHAR(40) NOT NULL,
+  collector VARCHAR(40) NOT NULL,
+  begin_epoch BIGINT NOT NULL,
+  end_epoch BIGINT NOT NULL,
+  failed_epoch BIGINT NOT NULL,
+  stage VARCHAR(20) NOT NULL,
+  error VARCHAR(1000) NOT NULL,
+  tries BIGINT NOT NULL,
+  PRIMARY KEY (scope_id, scope_key, fetcher, collector)
+){options};
+CREATE TABLE IF NOT EXISTS ratekitty_processors (
+  id VARCHAR(36) NOT NULL PRIMARY KEY,
+  host VARCHAR(255) NOT NULL,
+  pid BIGINT NOT NULL,
+  version VARCHAR(40) NOT NULL,
+  started_epoch BIGINT NOT NULL,
+  seen_epoch BIGINT NOT NULL,
+  periods BIGINT NOT NULL,
+  points BIGINT NOT NULL,
+  problem VARCHAR(1000) NOT NULL
+){options};
 ";
 
 /// What leads from one version to the next. Versions 1 and 2 were on SQLite
@@ -175,6 +199,35 @@ UPDATE ratekitty_streams SET writer = COALESCE((SELECT MIN(s.collector) FROM clo
 CREATE TABLE IF NOT EXISTS ratekitty_schedules (
   schedule BIGINT NOT NULL PRIMARY KEY,
   scope BIGINT NOT NULL
+){options};
+",
+    ),
+    (
+        6,
+        "
+CREATE TABLE IF NOT EXISTS ratekitty_failures (
+  scope_id VARCHAR(256) NOT NULL,
+  scope_key VARCHAR(40) NOT NULL,
+  fetcher VARCHAR(40) NOT NULL,
+  collector VARCHAR(40) NOT NULL,
+  begin_epoch BIGINT NOT NULL,
+  end_epoch BIGINT NOT NULL,
+  failed_epoch BIGINT NOT NULL,
+  stage VARCHAR(20) NOT NULL,
+  error VARCHAR(1000) NOT NULL,
+  tries BIGINT NOT NULL,
+  PRIMARY KEY (scope_id, scope_key, fetcher, collector)
+){options};
+CREATE TABLE IF NOT EXISTS ratekitty_processors (
+  id VARCHAR(36) NOT NULL PRIMARY KEY,
+  host VARCHAR(255) NOT NULL,
+  pid BIGINT NOT NULL,
+  version VARCHAR(40) NOT NULL,
+  started_epoch BIGINT NOT NULL,
+  seen_epoch BIGINT NOT NULL,
+  periods BIGINT NOT NULL,
+  points BIGINT NOT NULL,
+  problem VARCHAR(1000) NOT NULL
 ){options};
 ",
     ),

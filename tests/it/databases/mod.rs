@@ -1,6 +1,7 @@
 //! State databases: tables, refusals, and databases that go away.
 
 mod commands;
+mod notes;
 pub mod programs;
 mod reference;
 pub mod refusals;

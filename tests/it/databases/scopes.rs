@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use ratekitty::state::{
-    Database, StateError, periods, resets, schema,
+    Database, StateError, periods, processors, resets, schema,
     scopes::{self, ScopeFilter, ScopeKeys},
 };
 use sea_orm::ConnectionTrait;
@@ -10,16 +10,16 @@ use sea_orm::ConnectionTrait;
 use super::{open, texts};
 use crate::support::{Db, TestApp};
 
-fn keys(scope_key: &str) -> ScopeKeys {
+pub(super) fn keys(scope_key: &str) -> ScopeKeys {
     let name = "prometheus".to_owned();
     ScopeKeys { scope_key: scope_key.to_owned(), fetcher: name.clone(), collector: name }
 }
 
-fn at(text: &str) -> DateTime<Utc> {
+pub(super) fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 
-async fn databases() -> Vec<(Db, Database, Option<TestApp>)> {
+pub(super) async fn databases() -> Vec<(Db, Database, Option<TestApp>)> {
     let mut databases = Vec::new();
     for db in Db::ALL {
         match db.create().await {
@@ -193,6 +193,8 @@ async fn our_tables_of_the_version_before_are_brought_up() {
         for sql in [
             "DROP TABLE ratekitty_resets",
             "DROP TABLE ratekitty_schedules",
+            "DROP TABLE ratekitty_failures",
+            "DROP TABLE ratekitty_processors",
             "ALTER TABLE ratekitty_dataframes DROP COLUMN writer",
             "ALTER TABLE ratekitty_streams DROP COLUMN writer",
             "UPDATE ratekitty_schema SET version = 3",
@@ -200,9 +202,10 @@ async fn our_tables_of_the_version_before_are_brought_up() {
             database.connection().execute_unprepared(sql).await.unwrap();
         }
         let error = schema::check(&database).await.unwrap_err().to_string();
-        assert!(error.contains("version 3, this program needs 5"), "{db:?}: {error}");
+        assert!(error.contains("version 3, this program needs 6"), "{db:?}: {error}");
         schema::upgrade(&database).await.unwrap();
         schema::check(&database).await.unwrap();
         assert_eq!(resets::pending(&database).await.unwrap(), [], "{db:?}");
+        assert_eq!(processors::list(&database).await.unwrap(), [], "{db:?}");
     }
 }
