@@ -278,6 +278,15 @@ impl Instruments {
         self.points.get_or_create(&work.labels()).inc_by(points as u64);
     }
 
+    /// Periods that were rated, and their data points, for the first time and again.
+    pub fn rated_until_now(&self) -> (u64, u64) {
+        let sum = |counters: &Counters<1>| {
+            let counts = [Work::Rating, Work::Reprocessing].map(Work::labels);
+            counts.iter().map(|labels| counters.get_or_create(labels).get()).sum()
+        };
+        (sum(&self.periods), sum(&self.points))
+    }
+
     /// Scopes could not be rated; `reason` is one of a few words.
     pub fn failed(&self, work: Work, reason: &'static str, scopes: usize) {
         let [work] = work.labels();
@@ -404,6 +413,8 @@ mod tests {
         instruments.asked(Asked::LokiPush, Answered::Passing, Duration::from_millis(30));
         instruments.module_took("hashmap", Duration::from_millis(500));
         instruments.answered("GET", "/v2/scope", 200, Duration::from_millis(3));
+        instruments.rated(Work::Reprocessing, 2);
+        assert_eq!(instruments.rated_until_now(), (3, 14));
         let page = instruments.page();
         for line in [
             "ratekitty_periods_rated_total{work=\"rating\"} 2",

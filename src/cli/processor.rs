@@ -43,9 +43,13 @@ pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result
     }
     shutdown::on_signal(&stop);
     let progress = Arc::new(Progress::shown());
-    let outcome = pipeline.run_once(&progress, &stop).await?;
     let again = Arc::new(Progress::quiet());
-    let reprocessed = pipeline.reprocess_once(&again, &stop).await?;
+    let work = async {
+        let outcome = pipeline.run_once(&progress, &stop).await?;
+        let reprocessed = pipeline.reprocess_once(&again, &stop).await?;
+        anyhow::Ok((outcome, reprocessed))
+    };
+    let (outcome, reprocessed) = pipeline.noted(work).await?;
     let mut result = format!(
         "Rated {} data points in {} periods of {} scopes; {} scopes failed",
         progress.points(),

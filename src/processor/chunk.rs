@@ -306,7 +306,9 @@ impl Pipeline {
                         left.apart.extend([one.to_vec(), other.to_vec()]);
                     }
                     Unanswered::TooMuch | Unanswered::Other => left.alone = names,
-                    Unanswered::Outage(error) => cycle.failed(&names, &error),
+                    Unanswered::Outage(error) => {
+                        cycle.failed(&names, Some(window.begin), &error);
+                    }
                 }
                 return;
             }
@@ -447,7 +449,8 @@ impl Pipeline {
             match scope.lock.check().await {
                 Ok(()) => held.push((scope, frames)),
                 Err(error) => {
-                    cycle.failed(std::slice::from_ref(&scope.scope_id), &error.into());
+                    let name = std::slice::from_ref(&scope.scope_id);
+                    cycle.failed(name, Some(window.begin), &error.into());
                     scope.lock.release().await;
                 }
             }
@@ -492,7 +495,8 @@ impl Pipeline {
                 }
             }
             Err(error) if error.is_outage() => {
-                cycle.failed(&names().collect::<Vec<_>>(), &error.into());
+                let names: Vec<_> = names().collect();
+                cycle.failed(&names, Some(window.begin), &error.into());
             }
             Err(error) => {
                 debug!(error = %error, "Scopes are rated one by one: {error}");

@@ -10,6 +10,8 @@
 //! Beside the cycles, [`reprocess`] rates again what is scheduled for it.
 
 mod chunk;
+mod cycle;
+mod notes;
 mod period;
 mod progress;
 mod queue;
@@ -38,7 +40,7 @@ use crate::{
     },
     fetcher::{FetchError, Fetcher},
     instruments::{Work, instruments},
-    lock::{Coordinator, Lock, LockError, LockName},
+    lock::{Coordinator, Lock, LockName},
     rating::{Rater, ScopeRater},
     schedule::Schedule,
     state::{
@@ -52,6 +54,8 @@ use crate::{
 };
 
 use chunk::{Chunk, Pace};
+use cycle::Cycle;
+use notes::Notes;
 pub use period::PeriodError;
 pub use progress::Progress;
 use queue::Turn;
@@ -97,6 +101,7 @@ pub struct Pipeline {
     pace: Pace,
     pulses: Pulses,
     found: Found,
+    notes: Arc<Notes>,
 }
 
 /// Of the loops of [`Pipeline::run`].
@@ -159,57 +164,6 @@ pub struct Outcome {
     pub stopped: bool,
     /// When the next period of one of the scopes is due.
     pub next_due: Option<DateTime<Utc>>,
-}
-
-/// A cycle while it runs.
-struct Cycle {
-    progress: Arc<Progress>,
-    stop: CancellationToken,
-    outcome: Mutex<Outcome>,
-}
-
-impl Cycle {
-    fn tally(&self, count: impl FnOnce(&mut Outcome)) {
-        count(&mut self.outcome.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    /// A scope is up to date until then.
-    fn done_until(&self, due: DateTime<Utc>) {
-        self.progress.scope_done();
-        self.tally(|outcome| {
-            outcome.next_due = Some(outcome.next_due.map_or(due, |next| next.min(due)));
-        });
-    }
-
-    fn busy(&self, scope_id: &str) {
-        debug!(scope.id = %scope_id, "Scope `{scope_id}` is being rated by someone else");
-        instruments().busy();
-        self.progress.scope_done();
-        self.tally(|outcome| outcome.busy += 1);
-    }
-
-    fn no_locks(&self, error: &LockError) {
-        error!(error = %error, "Nothing is rated until locks can be had: {error}");
-        instruments().failed(Work::Rating, "lock", 1);
-        self.tally(|outcome| outcome.failed += 1);
-    }
-
-    fn failed(&self, scopes: &[String], error: &PeriodError) {
-        let Some((scope_id, others)) = scopes.split_first() else { return };
-        match others.len() {
-            0 => error!(
-                scope.id = %scope_id, error = %error,
-                "Scope `{scope_id}` is not rated, and is tried again in the next cycle: {error}"
-            ),
-            count => error!(
-                scope.id = %scope_id, error = %error,
-                "Scope `{scope_id}` and {count} more are not rated, and are tried again in the next cycle: {error}"
-            ),
-        }
-        instruments().failed(Work::Rating, error.reason(), scopes.len());
-        scopes.iter().for_each(|_| self.progress.scope_done());
-        self.tally(|outcome| outcome.failed += scopes.len());
-    }
 }
 
 impl Pipeline {
@@ -279,6 +233,7 @@ impl Pipeline {
             pace: Pace::default(),
             pulses,
             found: Found::default(),
+            notes: Arc::default(),
         })
     }
 
@@ -327,7 +282,9 @@ impl Pipeline {
         stop: &CancellationToken,
     ) -> Result<Outcome, CycleError> {
         self.reset_once(stop).await?;
-        self.cycle(progress, stop, None).await
+        let outcome = self.cycle(progress, stop, None).await;
+        self.write_failures().await;
+        outcome
     }
 
     /// One cycle. After `longest`, scopes that had a turn get no other.
@@ -351,6 +308,7 @@ impl Pipeline {
         self.found.set(&scopes);
         self.pulses.cycles.beat();
         let states = scopes::overview(&self.database, &self.keys).await?;
+        self.notes.can_rate();
         let (mut due, next_due) = self.due(scopes, &states);
         outcome.next_due = next_due;
         due.shuffle(&mut rand::rng());
@@ -361,7 +319,8 @@ impl Pipeline {
         let due: Vec<_> = self.chunks(due).into_iter().map(Task::Chunk).collect();
         let workers = self.settings.scopes_at_once.min(outcome.scopes);
         let (progress, stop) = (progress.clone(), stop.clone());
-        let cycle = Arc::new(Cycle { progress, stop, outcome: Mutex::new(outcome) });
+        let notes = self.notes.clone();
+        let cycle = Arc::new(Cycle { progress, stop, outcome: Mutex::new(outcome), notes });
         let begun = Instant::now();
         let turn = {
             let (this, cycle) = (self.clone(), cycle.clone());
@@ -461,7 +420,9 @@ impl Pipeline {
                 return Turn::Halt;
             }
         };
-        let result = self.work_off(&scope_id, &mut lock, &mut waiting.rater, cycle).await;
+        let mut begin = None;
+        let work = self.work_off(&scope_id, &mut lock, &mut waiting.rater, &mut begin, cycle);
+        let result = work.await;
         lock.release().await;
         match result {
             Ok(due) if due <= self.clock.now() && !cycle.stop.is_cancelled() => {
@@ -472,7 +433,7 @@ impl Pipeline {
                 Turn::DONE
             }
             Err(error) => {
-                cycle.failed(&[scope_id], &error);
+                cycle.failed(&[scope_id], begin, &error);
                 Turn::DONE
             }
         }
@@ -489,12 +450,13 @@ impl Pipeline {
     }
 
     /// Rates due periods of one scope, oldest first, for the length of a turn,
-    /// and tells when the next one is due.
+    /// and tells when the next one is due. `tried` is the begin of the last one.
     async fn work_off(
         &self,
         scope_id: &str,
         lock: &mut Lock,
         rater: &mut Option<ScopeRater>,
+        tried: &mut Option<DateTime<Utc>>,
         cycle: &Cycle,
     ) -> Result<DateTime<Utc>, PeriodError> {
         let Cycle { progress, stop, .. } = cycle;
@@ -517,6 +479,7 @@ impl Pipeline {
             if due > now || stop.is_cancelled() || (begun.elapsed() >= TURN && tries == 0) {
                 return Ok(due);
             }
+            *tried = Some(begin);
             let period = Period::starting(begin, schedule.period);
             match self.rate_period(scope_id, state.as_ref(), period, lock, rater).await {
                 Ok(points) => {
@@ -542,7 +505,10 @@ impl Pipeline {
     /// Rates period after period, and again what is scheduled for it, and resets
     /// scopes, until told to stop.
     pub async fn run(self: &Arc<Self>, stop: &CancellationToken) {
-        tokio::join!(self.run_cycles(stop), self.run_reprocessing(stop), self.run_resets(stop));
+        let work = async {
+            tokio::join!(self.run_cycles(stop), self.run_reprocessing(stop), self.run_resets(stop));
+        };
+        self.noted(work).await;
     }
 
     async fn run_cycles(self: &Arc<Self>, stop: &CancellationToken) {
@@ -569,6 +535,7 @@ impl Pipeline {
                 }
                 Err(error) => {
                     instruments().cycles_failed.inc();
+                    self.notes.cannot_rate(&error);
                     error!(error = %error, "Cannot begin a cycle, trying again: {error}");
                     RETRY_PAUSE
                 }
