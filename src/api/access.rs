@@ -33,8 +33,19 @@ use crate::{
 };
 
 /// Paths that everyone may ask for, those of our own among them.
-const PUBLIC: [&str; 7] =
-    ["/", "/v1", "/v2", "/openapi.json", "/docs", "/docs/docs.js", "/docs/docs.css"];
+const PUBLIC: [&str; 11] = [
+    "/",
+    "/v1",
+    "/v2",
+    "/openapi.json",
+    "/docs",
+    "/docs/docs.js",
+    "/docs/docs.css",
+    "/ui",
+    "/ui/ui.js",
+    "/ui/chart.js",
+    "/ui/ui.css",
+];
 
 /// Name of someone whom nobody named.
 const UNKNOWN: &str = "unknown";

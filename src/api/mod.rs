@@ -15,6 +15,7 @@ mod body;
 mod coalesce;
 mod cors;
 mod dates;
+mod embedded;
 mod error;
 mod front;
 mod healthcheck;
@@ -23,6 +24,7 @@ mod query;
 mod root;
 mod serve;
 mod stream;
+mod ui;
 mod v1;
 mod v2;
 mod watched;
@@ -160,11 +162,16 @@ pub fn router(state: AppState, patience: Duration) -> Router {
             "/v2/rating/modules/{id}",
             methods(get(v2::modules::get).put(v2::modules::put), "GET, HEAD, OPTIONS, PUT"),
         )
+        .route("/v2/ratekitty/status", methods(get(v2::status::get), "GET, HEAD, OPTIONS"))
         .route("/", methods(get(root::versions), "GET, HEAD, OPTIONS"))
         .route("/openapi.json", methods(get(openapi::get), "GET, HEAD, OPTIONS"))
         .route("/docs", methods(get(openapi::page), "GET, HEAD, OPTIONS"))
         .route("/docs/docs.js", methods(get(openapi::script), "GET, HEAD, OPTIONS"))
         .route("/docs/docs.css", methods(get(openapi::style), "GET, HEAD, OPTIONS"))
+        .route("/ui", methods(get(ui::page), "GET, HEAD, OPTIONS"))
+        .route("/ui/ui.js", methods(get(ui::script), "GET, HEAD, OPTIONS"))
+        .route("/ui/chart.js", methods(get(ui::chart), "GET, HEAD, OPTIONS"))
+        .route("/ui/ui.css", methods(get(ui::style), "GET, HEAD, OPTIONS"))
         .merge(v1::routes())
         .fallback(not_found)
         .layer(RequestBodyTimeoutLayer::new(patience))

@@ -7,32 +7,42 @@ use regex::Regex;
 
 use crate::support::TestApp;
 
-/// Files of the page, and their types.
-const PAGE: &[(&str, &str)] = &[
+/// Files of the pages, and their types.
+const PAGES: &[(&str, &str)] = &[
     ("/docs", "text/html; charset=utf-8"),
     ("/docs/docs.js", "text/javascript; charset=utf-8"),
     ("/docs/docs.css", "text/css; charset=utf-8"),
+    ("/ui", "text/html; charset=utf-8"),
+    ("/ui/ui.js", "text/javascript; charset=utf-8"),
+    ("/ui/chart.js", "text/javascript; charset=utf-8"),
+    ("/ui/ui.css", "text/css; charset=utf-8"),
 ];
 
 #[tokio::test]
-async fn the_page_needs_nothing_that_is_not_here() {
+async fn pages_need_nothing_that_is_not_here() {
     let app = TestApp::new("2026-11-01T00:00:00Z", "", "metrics: {}\n").await;
     // In HTML, in scripts and in styles.
     let reference = Regex::new(
-        r#"(?:\b(?:href|src|action)=|\bfetch\(|\bimport\(|\burl\(|@import )\s*["']?([\w./:?=#-]+)["']"#,
+        r#"(?:\b(?:href|src|action)=|\b(?:fetch|ask)\(|\bimport\(|\burl\(|@import )\s*["']?([\w./:?=-]+)["']"#,
     );
     let reference = reference.unwrap();
     // Another host, with a scheme or without.
     let elsewhere = Regex::new(r#"(?i)\w+://|["'(]//"#).unwrap();
     let mut found = BTreeSet::new();
-    for (path, kind) in PAGE {
+    for (path, kind) in PAGES {
         let answer = app.get(path).await;
         assert_eq!(answer.status, 200, "{path}");
         assert_eq!(answer.headers["content-type"], *kind, "{path}");
         let policy = answer.headers["content-security-policy"].to_str().unwrap();
         assert!(policy.starts_with("default-src 'none'"), "{policy}");
-        assert_eq!(elsewhere.find(&answer.text), None, "{path}");
-        // All stand in the page at /docs, or run there.
+        // The name of what is drawn is no address.
+        let text = answer.text.replace("http://www.w3.org/2000/svg", "");
+        assert_eq!(elsewhere.find(&text), None, "{path}");
+        // Texts of the API are put in as texts.
+        for way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
+            assert!(!text.contains(way), "{path}: {way}");
+        }
+        // All stand in the pages at /docs and /ui, or run there.
         for reference in reference.captures_iter(&answer.text) {
             found.insert(format!("/{}", &reference[1]));
         }
@@ -40,7 +50,16 @@ async fn the_page_needs_nothing_that_is_not_here() {
     for path in &found {
         assert_eq!(app.get(path).await.status, 200, "{path}");
     }
-    let expected = ["/docs/docs.css", "/docs/docs.js", "/openapi.json"];
+    let expected = [
+        "/docs/docs.css",
+        "/docs/docs.js",
+        "/openapi.json",
+        "/ui/chart.js",
+        "/ui/ui.css",
+        "/ui/ui.js",
+        "/v2/ratekitty/status",
+        "/v2/summary",
+    ];
     assert_eq!(found, expected.map(str::to_owned).into());
 }
 
@@ -70,6 +89,7 @@ fn schemas_of_answers_are_derived() {
 /// Routes that are not described, by how they begin, and why.
 const UNDESCRIBED: &[(&str, &str)] = &[
     ("/docs", "for people"),
+    ("/ui", "for people"),
     ("/openapi.json", "the description itself"),
     ("/metrics", "for Prometheus, in its own format"),
     ("/livez", "for who starts the program anew"),

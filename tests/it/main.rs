@@ -28,6 +28,7 @@ mod pushes;
 mod rules;
 mod samples;
 mod scripts;
+mod status;
 mod storage;
 mod supervision;
 mod support;

@@ -5,6 +5,7 @@ mod given;
 pub(super) mod modules;
 pub(super) mod reprocesses;
 pub(super) mod scope;
+pub(super) mod status;
 pub(super) mod summary;
 
 use axum::{
@@ -57,6 +58,7 @@ pub(super) fn describe() -> Vec<Operation> {
         scope::describe(),
         modules::describe(),
         reprocesses::describe(),
+        status::describe(),
     ]
     .concat()
 }

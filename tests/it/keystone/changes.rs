@@ -255,6 +255,7 @@ async fn requests(cloud: &Cloud, client: &Client, admin: &str) -> Vec<(&'static 
         ("report:list_tenants", "GET /v1/report/tenants".to_owned(), 200),
         ("scope:post_state", format!("POST /v2/scope {scope}"), 200),
         of_own("scope:get_state", "/v2/scope"),
+        of_own("scope:get_state", "/v2/ratekitty/status"),
         (
             "scope:patch_state",
             format!("PATCH /v2/scope {}", json!({"scope_id": alpha, "active": true})),
