@@ -8,7 +8,7 @@ WITH_CLOUD := scripts/with-servers mariadb postgresql redis etcd aetos --
 # cargo shares the cores out itself; make's job server is not for it.
 unexport MAKEFLAGS
 
-.PHONY: help build test pythons e2e docs devstack torture bench bench-catchup bench-api lint quickstart install uninstall deb samples clean
+.PHONY: help build test pythons e2e docs ui devstack torture bench bench-catchup bench-api lint quickstart install uninstall deb samples clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  \1\t/p' Makefile | expand -t 18
@@ -45,6 +45,10 @@ docs: PROGRAM ?= release
 docs: $(if $(filter debug,$(PROGRAM)),,build) ## Run the commands in the documents, and compare what they print
 	@scripts/get-peer prometheus mariadb cloudkitty-venv > /dev/null
 	scripts/check-docs "$(PROGRAM)"
+
+ui: PROGRAM ?= debug
+ui: $(if $(filter debug,$(PROGRAM)),,build) ## Look at the page /ui in a headless Chromium
+	scripts/check-ui $(PROGRAM)
 
 devstack: ## Check the DevStack plugin, the Zuul jobs and the Loki deployments
 	scripts/check-devstack
