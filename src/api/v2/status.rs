@@ -8,16 +8,18 @@ use axum::{
     response::Response,
 };
 use chrono::{DateTime, TimeDelta, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 
-use super::json_response;
+use super::{json_bytes, response_of};
 use crate::{
     api::{
         AppState,
         access::Caller,
+        answer::{Answer, Instant},
         error::ApiError,
-        openapi::{Operation, schema},
+        openapi::Operation,
         query::{Args, Kind, Spec},
     },
     state::{
@@ -25,7 +27,6 @@ use crate::{
         processors::{self, Processor},
         scopes::{self, ScopeState},
     },
-    time::isoformat,
 };
 
 const ARGS: &[Spec] = &[("offset", Kind::Int(0)), ("limit", Kind::Int(1)), ("search", Kind::Text)];
@@ -41,11 +42,23 @@ pub(in crate::api) async fn get(
 ) -> Result<Response, ApiError> {
     let args = Args::parse(query.as_deref(), ARGS)?;
     caller.may("scope:get_state", &[("project_id", json!(caller.project_id()))])?;
-    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    let offset = count(args.number("offset").unwrap_or(0));
-    let limit = count(args.number("limit").unwrap_or(SHOWN));
+    let page = (args.number("offset").unwrap_or(0), args.number("limit").unwrap_or(SHOWN));
     let search = args.text("search").unwrap_or_default().to_lowercase();
-    let is_meant = |scope_id: &str| search.is_empty() || scope_id.to_lowercase().contains(&search);
+    let question = format!("v2/ratekitty/status {page:?} {search:?}");
+    let look = async { Ok(json_bytes(&look(&state, page, &search).await?)) };
+    state.coalesced.answer(question, look).await.map(response_of)
+}
+
+/// How it does now; of the scopes whose identifiers contain a text, and of what fails,
+/// a page.
+async fn look<'a>(
+    state: &'a AppState,
+    (offset, limit): (u64, u64),
+    search: &str,
+) -> Result<Status<'a>, ApiError> {
+    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let (offset, limit) = (count(offset), count(limit));
+    let is_meant = |scope_id: &str| search.is_empty() || scope_id.to_lowercase().contains(search);
 
     let now = state.clock.now();
     let schedule = state.watch.schedule;
@@ -79,12 +92,12 @@ pub(in crate::api) async fn get(
     let scope = |(scope, periods_behind, lag_seconds): (&ScopeState, u64, i64)| Scope {
         scope_id: scope.identifier.clone(),
         active: scope.active,
-        rated_until: isoformat(scope.last_processed + length),
+        rated_until: Instant(scope.last_processed + length),
         periods_behind,
         lag_seconds,
     };
-    Ok(json_response(&Status {
-        now: isoformat(now),
+    Ok(Status {
+        now: Instant(now),
         version: env!("CARGO_PKG_VERSION"),
         storage: &state.watch.storage,
         scope_key: &state.keys.scope_key,
@@ -92,17 +105,17 @@ pub(in crate::api) async fn get(
         wait_periods: schedule.wait_periods,
         processors: processors.into_iter().map(Running::of).collect(),
         failing,
-        failures: failures.iter().map(Failing::of).collect(),
+        failures: failures.into_iter().map(Failing::of).collect(),
         behind,
         total: meant.len(),
         scopes: meant.iter().skip(offset).take(limit).map(|meant| scope(*meant)).collect(),
-    }))
+    })
 }
 
 /// How the daemon does.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Status<'a> {
-    now: String,
+    now: Instant,
     version: &'static str,
     storage: &'a str,
     scope_key: &'a str,
@@ -111,22 +124,25 @@ struct Status<'a> {
     processors: Vec<Running>,
     /// Scopes that fail; the newest of them follow.
     failing: usize,
-    failures: Vec<Failing<'a>>,
+    failures: Vec<Failing>,
     behind: Behind,
     /// Scopes that are meant; a page of them follows.
     total: usize,
     scopes: Vec<Scope>,
 }
 
+impl Answer for Status<'_> {}
+
 /// A processor that runs, or has ended without a word.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Processor")]
 struct Running {
     id: String,
     host: String,
     pid: u32,
     version: String,
-    started: String,
-    seen: String,
+    started: Instant,
+    seen: Instant,
     periods: u64,
     points: u64,
     problem: Option<String>,
@@ -139,8 +155,8 @@ impl Running {
             host: processor.host,
             pid: processor.pid,
             version: processor.version,
-            started: isoformat(processor.started),
-            seen: isoformat(processor.seen),
+            started: Instant(processor.started),
+            seen: Instant(processor.seen),
             periods: processor.periods,
             points: processor.points,
             problem: Some(processor.problem).filter(|problem| !problem.is_empty()),
@@ -149,36 +165,37 @@ impl Running {
 }
 
 /// A scope whose last try failed.
-#[derive(Serialize)]
-struct Failing<'a> {
-    scope_id: &'a str,
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Failure")]
+struct Failing {
+    scope_id: String,
     /// The period, if it is known.
-    begin: Option<String>,
-    end: Option<String>,
-    failed: String,
-    stage: &'a str,
-    error: &'a str,
+    begin: Option<Instant>,
+    end: Option<Instant>,
+    failed: Instant,
+    stage: String,
+    error: String,
     tries: i64,
 }
 
-impl<'a> Failing<'a> {
-    fn of(failure: &'a Failure) -> Self {
+impl Failing {
+    fn of(failure: Failure) -> Self {
         let is_known = failure.period.begin != Failure::UNKNOWN;
-        let known = |date: DateTime<Utc>| is_known.then(|| isoformat(date));
+        let known = |date: DateTime<Utc>| is_known.then_some(Instant(date));
         Self {
-            scope_id: &failure.scope_id,
+            scope_id: failure.scope_id,
             begin: known(failure.period.begin),
             end: known(failure.period.end),
-            failed: isoformat(failure.at),
-            stage: &failure.stage,
-            error: &failure.error,
+            failed: Instant(failure.at),
+            stage: failure.stage.to_string(),
+            error: failure.error.to_string(),
             tries: failure.tries,
         }
     }
 }
 
 /// How far scopes are behind, all together.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Behind {
     scopes: usize,
     periods: u64,
@@ -186,12 +203,13 @@ struct Behind {
 }
 
 /// How far a scope is.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ScopeStatus")]
 struct Scope {
     scope_id: String,
     active: bool,
     /// End of its last period.
-    rated_until: String,
+    rated_until: Instant,
     /// Periods that are due.
     periods_behind: u64,
     /// Time since the first of them became so.
@@ -199,56 +217,10 @@ struct Scope {
 }
 
 pub(super) fn describe() -> Vec<Operation> {
-    let processor = schema::object(&[
-        ("id", schema::text()),
-        ("host", schema::text()),
-        ("pid", schema::integer()),
-        ("version", schema::text()),
-        ("started", schema::date()),
-        ("seen", schema::date()),
-        ("periods", schema::integer()),
-        ("points", schema::integer()),
-        ("problem", schema::nullable(schema::text())),
-    ]);
-    let failure = schema::object(&[
-        ("scope_id", schema::text()),
-        ("begin", schema::nullable(schema::date())),
-        ("end", schema::nullable(schema::date())),
-        ("failed", schema::date()),
-        ("stage", schema::text()),
-        ("error", schema::text()),
-        ("tries", schema::integer()),
-    ]);
-    let behind = schema::object(&[
-        ("scopes", schema::integer()),
-        ("periods", schema::integer()),
-        ("lag_seconds", schema::integer()),
-    ]);
-    let scope = schema::object(&[
-        ("scope_id", schema::text()),
-        ("active", schema::boolean()),
-        ("rated_until", schema::date()),
-        ("periods_behind", schema::integer()),
-        ("lag_seconds", schema::integer()),
-    ]);
-    let status = schema::object(&[
-        ("now", schema::date()),
-        ("version", schema::text()),
-        ("storage", schema::text()),
-        ("scope_key", schema::text()),
-        ("period_seconds", schema::integer()),
-        ("wait_periods", schema::integer()),
-        ("processors", schema::list(processor)),
-        ("failing", schema::integer()),
-        ("failures", schema::list(failure)),
-        ("behind", behind),
-        ("total", schema::integer()),
-        ("scopes", schema::list(scope)),
-    ]);
     let summary = "How the daemon does: processors, what fails, which scopes are behind";
-    vec![Operation::new("get", "/v2/ratekitty/status", summary).arguments(ARGS).answers(
-        200,
-        "How it does.",
-        status,
-    )]
+    vec![
+        Operation::new("get", "/v2/ratekitty/status", summary)
+            .arguments(ARGS)
+            .answers::<Status>(200, "How it does."),
+    ]
 }
