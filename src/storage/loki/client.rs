@@ -87,6 +87,11 @@ enum Part {
 }
 
 impl LokiClient {
+    /// The format of pushes.
+    pub fn format(&self) -> PushFormat {
+        self.format
+    }
+
     /// A client as configured.
     ///
     /// # Errors

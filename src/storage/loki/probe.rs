@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use super::{
-    LokiError, LokiStorage, logql,
+    LokiError, LokiStorage,
+    line::Line,
+    logql,
     push::{Entry, StreamEntries},
     streams::{SECOND, new_label},
 };
@@ -131,6 +133,7 @@ impl LokiStorage {
     async fn push_probe(&self, stream: &str, age: i64) -> Result<i64, LokiError> {
         let timestamp = (self.clock.now().timestamp() - age) * SECOND;
         let line = format!("{{\"probe\":\"{stream}\"}}");
+        let line = Line::of(self.client.format(), &line);
         let entry = Entry { timestamp, line, metadata: Vec::new() };
         let labels = [(PROBE_LABEL.to_owned(), stream.to_owned())];
         self.client.push(&[StreamEntries { labels: &labels, entries: &[entry] }]).await?;

@@ -2,13 +2,14 @@
 //!
 //! <https://grafana.com/docs/loki/latest/reference/loki-http-api/#ingest-logs>
 
-use std::io::{BufWriter, IntoInnerError};
+use std::io::{self, BufWriter, IntoInnerError, Write};
 
+use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use prost::Message;
-use serde::{Serialize, ser::SerializeMap};
+use serde::Serialize;
 
-use super::logql;
+use super::{line::Line, logql};
 use crate::config::sections::storage_loki::PushFormat;
 
 /// Bytes that are compressed at once.
@@ -19,8 +20,8 @@ const PIECE: usize = 128 << 10;
 pub struct Entry {
     /// Nanoseconds since the epoch.
     pub timestamp: i64,
-    /// The line.
-    pub line: String,
+    /// The line, in the format of the push.
+    pub line: Line,
     /// Structured metadata; neither name nor value is empty.
     pub metadata: Vec<(&'static str, String)>,
 }
@@ -46,14 +47,14 @@ pub struct Body {
 }
 
 /// Encodes a push.
-pub fn encode(format: PushFormat, streams: &[StreamEntries<'_>]) -> std::io::Result<Body> {
+pub fn encode(format: PushFormat, streams: &[StreamEntries<'_>]) -> io::Result<Body> {
     match format {
         PushFormat::Json => {
             // The lines of a period are much alike: the fastest level makes
             // them small already. It takes small pieces badly.
             let gzip = GzEncoder::new(Vec::new(), Compression::fast());
             let mut pieces = BufWriter::with_capacity(PIECE, gzip);
-            serde_json::to_writer(&mut pieces, &Push { streams: Streams(streams) })?;
+            write_json(&mut pieces, streams)?;
             let gzip = pieces.into_inner().map_err(IntoInnerError::into_error)?;
             let bytes = gzip.finish()?;
             Ok(Body { bytes, content_type: "application/json", encoding: Some("gzip") })
@@ -62,34 +63,33 @@ pub fn encode(format: PushFormat, streams: &[StreamEntries<'_>]) -> std::io::Res
             let request = wire::PushRequest { streams: streams.iter().map(wire_stream).collect() };
             let bytes = snap::raw::Encoder::new()
                 .compress_vec(&request.encode_to_vec())
-                .map_err(std::io::Error::other)?;
+                .map_err(io::Error::other)?;
             Ok(Body { bytes, content_type: "application/x-protobuf", encoding: None })
         }
     }
 }
 
-#[derive(Serialize)]
-struct Push<'a> {
-    streams: Streams<'a>,
-}
-
-struct Streams<'a>(&'a [StreamEntries<'a>]);
-
-impl Serialize for Streams<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(JsonStream))
+/// Writes `{"streams": [{"stream": {...}, "values": [["ns", "line", {...}], ...]}]}`.
+fn write_json(out: &mut impl Write, streams: &[StreamEntries<'_>]) -> io::Result<()> {
+    out.write_all(br#"{"streams":["#)?;
+    for (at, StreamEntries { labels, entries }) in streams.iter().enumerate() {
+        out.write_all(if at > 0 { br#",{"stream":"# } else { br#"{"stream":"# })?;
+        serde_json::to_writer(&mut *out, &Pairs(labels))?;
+        out.write_all(br#","values":["#)?;
+        for (at, Entry { timestamp, line, metadata }) in entries.iter().enumerate() {
+            write!(out, "{}[\"{timestamp}\",\"", if at > 0 { "," } else { "" })?;
+            // It has its escapes.
+            out.write_all(&line.text)?;
+            out.write_all(b"\"")?;
+            if !metadata.is_empty() {
+                out.write_all(b",")?;
+                serde_json::to_writer(&mut *out, &Pairs(metadata))?;
+            }
+            out.write_all(b"]")?;
+        }
+        out.write_all(b"]}")?;
     }
-}
-
-struct JsonStream<'a>(&'a StreamEntries<'a>);
-
-impl Serialize for JsonStream<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(2))?;
-        map.serialize_entry("stream", &Pairs(self.0.labels))?;
-        map.serialize_entry("values", &Values(self.0.entries))?;
-        map.end()
-    }
+    out.write_all(b"]}")
 }
 
 struct Pairs<'a, K>(&'a [(K, String)]);
@@ -100,28 +100,6 @@ impl<K: AsRef<str>> Serialize for Pairs<'_, K> {
     }
 }
 
-struct Values<'a>(&'a [Entry]);
-
-impl Serialize for Values<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(JsonEntry))
-    }
-}
-
-struct JsonEntry<'a>(&'a Entry);
-
-impl Serialize for JsonEntry<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Entry { timestamp, line, metadata } = self.0;
-        let timestamp = timestamp.to_string();
-        if metadata.is_empty() {
-            (timestamp, line).serialize(serializer)
-        } else {
-            (timestamp, line, Pairs(metadata)).serialize(serializer)
-        }
-    }
-}
-
 fn wire_stream(stream: &StreamEntries<'_>) -> wire::Stream {
     const SECOND: i64 = 1_000_000_000;
     let entries = stream.entries.iter().map(|entry| wire::Entry {
@@ -129,7 +107,7 @@ fn wire_stream(stream: &StreamEntries<'_>) -> wire::Stream {
             seconds: entry.timestamp.div_euclid(SECOND),
             nanos: i32::try_from(entry.timestamp.rem_euclid(SECOND)).unwrap_or_default(),
         }),
-        line: entry.line.clone(),
+        line: entry.line.text.clone(),
         structured_metadata: entry
             .metadata
             .iter()
@@ -141,6 +119,8 @@ fn wire_stream(stream: &StreamEntries<'_>) -> wire::Stream {
 
 /// Messages of Loki's `logproto` package.
 mod wire {
+    use super::Bytes;
+
     /// A whole push.
     #[derive(Clone, PartialEq, prost::Message)]
     pub struct PushRequest {
@@ -164,8 +144,9 @@ mod wire {
     pub struct Entry {
         #[prost(message, optional, tag = "1")]
         pub timestamp: Option<Timestamp>,
-        #[prost(string, tag = "2")]
-        pub line: String,
+        // A string, whose form on the wire is the same.
+        #[prost(bytes = "bytes", tag = "2")]
+        pub line: Bytes,
         #[prost(message, repeated, tag = "3")]
         pub structured_metadata: Vec<Pair>,
     }

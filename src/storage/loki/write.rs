@@ -14,12 +14,13 @@ use tracing::warn;
 
 use super::{
     LokiError, LokiStorage,
-    line::{self, LabelTexts, LineWriter},
+    line::{self, LineWriter},
     logql,
     push::{Entry, StreamEntries},
     streams::{self, Owner, SECOND, Span, Stream},
 };
 use crate::{
+    config::sections::storage_loki::PushFormat,
     dataframe::DataFrame,
     state::{Context, Step, Transaction, statement},
     storage::{
@@ -40,6 +41,8 @@ struct Prepared<'a> {
     /// stream is known.
     entries: Vec<Entry>,
     uneven: bool,
+    /// Tells contents apart.
+    digest: [u8; 32],
 }
 
 impl<'a> Prepared<'a> {
@@ -47,39 +50,48 @@ impl<'a> Prepared<'a> {
         period: Period,
         blocks: Vec<Block<'a>>,
         metadata: bool,
-        texts: &mut LabelTexts<'a>,
+        lines: &mut LineWriter<'a>,
     ) -> Result<Self, StorageError> {
-        let mut entries = Vec::new();
+        let mut entries = Vec::with_capacity(blocks.iter().map(|block| block.points.len()).sum());
         let mut uneven = false;
+        let mut digest = Sha256::new();
         for block in &blocks {
-            let lines = LineWriter::new(period, block.frame_type);
+            let head = lines.head(period, block.frame_type, &mut digest);
             for point in block.points.iter().copied() {
                 let metadata = match metadata {
                     true => line::structured_metadata(block.frame_type, point),
                     false => Vec::new(),
                 };
-                let line = lines.line(point, texts)?;
+                let line = lines.line(&head, point, &mut digest)?;
+                for text in metadata.iter().flat_map(|(name, value)| [*name, value.as_str()]) {
+                    line::add(&mut digest, text.as_bytes());
+                }
                 // Loki refuses longer ones, or, if so configured, cuts them, so
                 // that they could not be read back.
-                if line.len() > LONGEST_LINE {
+                if line.length > LONGEST_LINE {
                     let (scope_id, frame_type) = (block.scope_id, block.frame_type);
                     let (scope_id, frame_type) = (scope_id.to_owned(), frame_type.to_owned());
-                    return Err(StorageError::LongLine { scope_id, frame_type, bytes: line.len() });
+                    let bytes = line.length;
+                    return Err(StorageError::LongLine { scope_id, frame_type, bytes });
                 }
                 uneven |= !line::is_even(point);
                 entries.push(Entry { timestamp: 0, line, metadata });
             }
         }
-        Ok(Self { period, blocks, entries, uneven })
+        Ok(Self { period, blocks, entries, uneven, digest: digest.finalize().into() })
     }
 
     /// The periods of a scope.
-    fn of(replacement: &Replacement<'a>, metadata: bool) -> Result<Vec<Self>, StorageError> {
+    fn of(
+        replacement: &Replacement<'a>,
+        metadata: bool,
+        format: PushFormat,
+    ) -> Result<Vec<Self>, StorageError> {
         let Replacement { scope_id, frames, .. } = *replacement;
-        let mut texts = LabelTexts::default();
+        let mut lines = LineWriter::new(format);
         let parts = frames
             .iter()
-            .map(|frame| Self::new(frame.period, blocks_of(scope_id, frame), metadata, &mut texts));
+            .map(|frame| Self::new(frame.period, blocks_of(scope_id, frame), metadata, &mut lines));
         parts.collect()
     }
 
@@ -105,16 +117,10 @@ impl<'a> Prepared<'a> {
         Ok(timestamp)
     }
 
-    /// Tells contents apart.
-    fn digest(prepared: &[&Self]) -> String {
+    /// Tells contents of several periods apart.
+    fn digest(parts: &[Self]) -> String {
         let mut hash = Sha256::new();
-        for entry in prepared.iter().flat_map(|prepared| &prepared.entries) {
-            let pairs = entry.metadata.iter().flat_map(|(name, value)| [*name, value.as_str()]);
-            for text in std::iter::once(entry.line.as_str()).chain(pairs) {
-                hash.update(text.len().to_le_bytes());
-                hash.update(text);
-            }
-        }
+        parts.iter().for_each(|part| hash.update(part.digest));
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
@@ -148,12 +154,10 @@ impl LokiStorage {
         &self,
         replacements: &[Replacement<'_>],
     ) -> Result<(), StorageError> {
-        let prepare = |replacement| Prepared::of(replacement, self.structured_metadata);
+        let prepare =
+            |replacement| Prepared::of(replacement, self.structured_metadata, self.client.format());
         let mut prepared = replacements.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
-        let digests: Vec<String> = prepared
-            .iter()
-            .map(|parts| Prepared::digest(&parts.iter().collect::<Vec<_>>()))
-            .collect();
+        let digests: Vec<String> = prepared.iter().map(|parts| Prepared::digest(parts)).collect();
         let mut tries = 0;
         loop {
             let transaction = self.database.begin().await?;
@@ -251,19 +255,17 @@ impl LokiStorage {
         }
         let mut writes = Vec::new();
         for ((scope_id, _), periods) in groups {
-            let mut texts = LabelTexts::default();
+            let mut lines = LineWriter::new(self.client.format());
             let prepare = |(period, blocks)| {
-                Prepared::new(period, blocks, self.structured_metadata, &mut texts)
+                Prepared::new(period, blocks, self.structured_metadata, &mut lines)
             };
             let parts = periods.into_iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
             writes.push((scope_id, parts));
         }
-        let digest_of =
-            |parts: &[Prepared<'_>]| Prepared::digest(&parts.iter().collect::<Vec<_>>());
         let transaction = self.database.begin().await?;
         let mut intended = Vec::new();
         for (scope_id, mut parts) in writes {
-            let digest = digest_of(&parts);
+            let digest = Prepared::digest(&parts);
             let owner = self.owner(scope_id, "");
             let (stream, offsets) =
                 intend_to_append(&transaction, owner, &mut parts, &digest).await?;
@@ -302,7 +304,7 @@ impl LokiStorage {
                 let mut start = 0;
                 for (at, entry) in entries.iter().enumerate() {
                     let is_full = count >= self.batch_entries
-                        || bytes.saturating_add(entry.line.len()) > self.batch_bytes;
+                        || bytes.saturating_add(entry.line.length) > self.batch_bytes;
                     if is_full {
                         if let Some(batch) = batches.last_mut().filter(|_| start < at) {
                             batch.push(StreamEntries { labels, entries: &entries[start..at] });
@@ -311,7 +313,7 @@ impl LokiStorage {
                         (start, count, bytes) = (at, 0, 0);
                     }
                     count += 1;
-                    bytes += entry.line.len();
+                    bytes += entry.line.length;
                 }
                 if let Some(batch) = batches.last_mut().filter(|_| start < entries.len()) {
                     batch.push(StreamEntries { labels, entries: &entries[start..] });
