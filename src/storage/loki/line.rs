@@ -192,8 +192,11 @@ pub fn add(digest: &mut Sha256, text: &[u8]) {
 }
 
 /// Structured metadata of a point, as the reference gives it.
-pub fn structured_metadata(frame_type: &str, point: &DataPoint) -> Vec<(&'static str, String)> {
-    let mut metadata = vec![("type", frame_type.to_owned()), ("unit", point.unit.to_string())];
+pub fn structured_metadata(
+    frame_type: &Arc<str>,
+    point: &DataPoint,
+) -> Vec<(&'static str, Arc<str>)> {
+    let mut metadata = vec![("type", frame_type.clone()), ("unit", point.unit.clone())];
     metadata.retain(|(_, value)| !value.is_empty());
     // Python's falsy values are left out.
     let is_something = |value: &Value| match value {
@@ -206,7 +209,7 @@ pub fn structured_metadata(frame_type: &str, point: &DataPoint) -> Vec<(&'static
     };
     for name in METADATA_LABELS {
         let value = point.groupby.get(name).filter(|value| is_something(value));
-        metadata.extend(value.map(|value| (name, python_str(value))));
+        metadata.extend(value.map(|value| (name, python_str(value).into())));
     }
     metadata
 }
@@ -361,8 +364,8 @@ mod tests {
 
     #[test]
     fn gives_structured_metadata_without_empty_values() {
-        let metadata = structured_metadata("cpu", &point());
-        let pairs: Vec<_> = metadata.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let metadata = structured_metadata(&"cpu".into(), &point());
+        let pairs: Vec<_> = metadata.iter().map(|(name, value)| (*name, &**value)).collect();
         assert_eq!(pairs, [("type", "cpu"), ("unit", "GiB"), ("flavor_name", "5")]);
     }
 

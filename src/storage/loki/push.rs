@@ -2,7 +2,10 @@
 //!
 //! <https://grafana.com/docs/loki/latest/reference/loki-http-api/#ingest-logs>
 
-use std::io::{self, BufWriter, IntoInnerError, Write};
+use std::{
+    io::{self, BufWriter, IntoInnerError, Write},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
@@ -23,7 +26,7 @@ pub struct Entry {
     /// The line, in the format of the push.
     pub line: Line,
     /// Structured metadata; neither name nor value is empty.
-    pub metadata: Vec<(&'static str, String)>,
+    pub metadata: Vec<(&'static str, Arc<str>)>,
 }
 
 /// Entries for one stream.
@@ -92,11 +95,11 @@ fn write_json(out: &mut impl Write, streams: &[StreamEntries<'_>]) -> io::Result
     out.write_all(b"]}")
 }
 
-struct Pairs<'a, K>(&'a [(K, String)]);
+struct Pairs<'a, K, V>(&'a [(K, V)]);
 
-impl<K: AsRef<str>> Serialize for Pairs<'_, K> {
+impl<K: AsRef<str>, V: AsRef<str>> Serialize for Pairs<'_, K, V> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, value)| (name.as_ref(), value)))
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name.as_ref(), value.as_ref())))
     }
 }
 
@@ -111,7 +114,7 @@ fn wire_stream(stream: &StreamEntries<'_>) -> wire::Stream {
         structured_metadata: entry
             .metadata
             .iter()
-            .map(|(name, value)| wire::Pair { name: (*name).to_owned(), value: value.clone() })
+            .map(|(name, value)| wire::Pair { name: (*name).to_owned(), value: value.to_string() })
             .collect(),
     });
     wire::Stream { labels: logql::labels(stream.labels), entries: entries.collect(), hash: 0 }

@@ -4,7 +4,7 @@
 //! the last one alone. `docs/adr/0005-loki-storage.md` goes through what a kill
 //! at each place leaves behind.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
@@ -57,13 +57,14 @@ impl<'a> Prepared<'a> {
         let mut digest = Sha256::new();
         for block in &blocks {
             let head = lines.head(period, block.frame_type, &mut digest);
+            let frame_type = Arc::from(block.frame_type);
             for point in block.points.iter().copied() {
                 let metadata = match metadata {
-                    true => line::structured_metadata(block.frame_type, point),
+                    true => line::structured_metadata(&frame_type, point),
                     false => Vec::new(),
                 };
                 let line = lines.line(&head, point, &mut digest)?;
-                for text in metadata.iter().flat_map(|(name, value)| [*name, value.as_str()]) {
+                for text in metadata.iter().flat_map(|(name, value)| [*name, &**value]) {
                     line::add(&mut digest, text.as_bytes());
                 }
                 // Loki refuses longer ones, or, if so configured, cuts them, so
