@@ -130,8 +130,14 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let fetcher =
         report.line("fetcher", fetcher::build(config, &sessions), |f| f.name().to_owned())?;
     if let Some(fetcher) = fetcher {
-        report
-            .line("scopes", fetcher.scopes().await, |scopes| format!("{} found", scopes.len()))?;
+        match fetcher.scopes().await {
+            Ok(scopes) if scopes.is_empty() => answer(format_args!(
+                "note  scopes: none found, so that nothing is rated; docs/fetchers.md says where they come from"
+            ))?,
+            scopes => {
+                report.line("scopes", scopes, |scopes| format!("{} found", scopes.len()))?;
+            }
+        }
     }
     let collector = collector::build(config, &sessions);
     let collector = report.line("collector", collector, |collector| collector.name().to_owned())?;

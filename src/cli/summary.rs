@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::Args;
 use serde_json::Value;
 
@@ -21,12 +21,20 @@ pub(super) struct Arguments {
     /// What to add up by: type, time, or labels, separated by commas
     #[arg(long, value_delimiter = ',', default_value = "type")]
     groupby: Vec<String>,
-    /// First begin of a period, such as 2026-11-01T00:00:00Z; the present month when left out
-    #[arg(long)]
+    /// First begin of a period, such as 2026-11-01, in UTC, or 2026-11-01T00:00:00Z; the present month when left out
+    #[arg(long, value_parser = date)]
     begin: Option<DateTime<Utc>>,
     /// First begin of a period that does not count; the next month when left out
-    #[arg(long)]
+    #[arg(long, value_parser = date)]
     end: Option<DateTime<Utc>>,
+}
+
+/// A date and time, or the begin of a day in UTC.
+fn date(text: &str) -> Result<DateTime<Utc>, chrono::ParseError> {
+    match text.parse::<NaiveDate>() {
+        Ok(day) => Ok(day.and_time(NaiveTime::MIN).and_utc()),
+        Err(_) => text.parse(),
+    }
 }
 
 /// Runs the command.

@@ -186,6 +186,9 @@ fn a_failed_scope_makes_exit_code_1() {
     let output = ratekitty(dir.path(), &conf, &["check"]);
     let stdout = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1));
+    let nobody = conf.replace("backend = prometheus", "backend = source");
+    let nobody = ratekitty(dir.path(), &nobody, &["check"]);
+    assert!(text(&nobody.stdout).contains("note  scopes: none found"), "{nobody:?}");
     assert!(
         stdout.contains("ok    metrics file")
             && stdout.contains("ok    skip expressions: 1 understood")
@@ -301,15 +304,8 @@ async fn a_full_disk_loses_nothing_and_doubles_nothing() {
         limited.env("OS_RATEKITTY__FIRST_PERIOD_BEGIN", "2026-10-01T00:00:00Z");
         limited
     };
-    let summary = [
-        "summary",
-        "--groupby",
-        "type",
-        "--begin",
-        "2026-10-01T00:00:00Z",
-        "--end",
-        "2026-10-11T00:00:00Z",
-    ];
+    let summary =
+        ["summary", "--groupby", "type", "--begin", "2026-10-01", "--end", "2026-10-11T00:00:00Z"];
     assert!(run(&["dbsync", "upgrade"], "unlimited").output().unwrap().status.success());
     let mut full = run(&["processor", "--once"], "2000");
     let output = tokio::task::spawn_blocking(move || full.output().unwrap()).await.unwrap();
