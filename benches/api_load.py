@@ -77,7 +77,8 @@ local at = 0
 local path = "%s"
 function request()
   at = (at + 1) %% %d
-  return wrk.format("GET", string.gsub(path, "{}", at))
+  local asked = string.gsub(path, "{}", at)
+  return wrk.format("GET", asked)
 end
 """
 
