@@ -6,7 +6,7 @@
 //! names its scope under the label that was the scope key when it was written;
 //! where that is another one than now, its points decide.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, FixedOffset};
 use futures::TryStreamExt;
@@ -27,8 +27,7 @@ const ACTION: &str = "read dataframes";
 pub(super) const ORDER: &str = "d.begin_epoch, d.end_epoch, d.scope_id, d.type, d.id";
 
 /// Columns that [`Head::read`] needs.
-pub(super) const HEAD: &str =
-    "d.begin_epoch, d.end_epoch, d.utc_offset, d.scope_key, d.scope_id, d.type";
+pub(super) const HEAD: &str = "d.begin_epoch, d.end_epoch, d.utc_offset, d.type";
 
 /// A label and the values that it may have.
 pub(super) type Filter = (String, Vec<String>);
@@ -111,23 +110,53 @@ impl<'a> HeadQuery<'a> {
         by_time: bool,
     ) -> Result<Option<Groups>, StorageError> {
         let by_scope = !self.scope.is_empty() || keys.iter().any(|key| **key != GroupKey::Type);
-        let sql =
-            format!("SELECT {HEAD}, d.qty, d.price FROM ratekitty_dataframes d WHERE {}", self.sql);
+        // There are many rows, so each has only what is needed.
+        let mut columns = vec!["d.qty", "d.price"];
+        let mut take = |is_needed: bool, names: [&'static str; 2]| {
+            is_needed.then(|| {
+                columns.extend(names);
+                columns.len() - 2
+            })
+        };
+        let time_at = take(by_time, ["d.begin_epoch", "d.end_epoch"]);
+        let scope_at = take(by_scope, ["d.scope_key", "d.scope_id"]);
+        let type_at = keys.contains(&&GroupKey::Type).then(|| {
+            columns.push("d.type");
+            columns.len() - 1
+        });
+        let columns = columns.join(", ");
+        let sql = format!("SELECT {columns} FROM ratekitty_dataframes d WHERE {}", self.sql);
         let select = statement(connection, &sql, self.values.clone());
         let mut rows = connection.stream_raw(select).await.to(ACTION)?;
-        let mut groups = Groups::default();
+        // By begin and end of the period, type and scope.
+        let mut sums: HashMap<
+            (Option<(i64, i64)>, Option<String>, Option<String>),
+            (Total, Total),
+        > = HashMap::new();
         while let Some(row) = rows.try_next().await.to(ACTION)? {
-            let head = Head::read(&row)?;
-            if by_scope && head.scope_key != scope_key {
+            let text = |at| row.try_get_by_index::<String>(at).to(ACTION);
+            let epoch = |at| row.try_get_by_index::<i64>(at).to(ACTION);
+            if let Some(at) = scope_at
+                && text(at)? != scope_key
+            {
                 return Ok(None);
             }
+            let time = time_at.map(|at| Ok::<_, StorageError>((epoch(at)?, epoch(at + 1)?)));
+            let scope = scope_at.map(|at| text(at + 1)).transpose()?;
+            let frame_type = type_at.map(text).transpose()?;
+            let (qty, price) = sums.entry((time.transpose()?, frame_type, scope)).or_default();
+            qty.add(parsed(&text(0)?, "qty")?);
+            price.add(parsed(&text(1)?, "price")?);
+        }
+        let mut groups = Groups::default();
+        for ((time, frame_type, scope), (qty, price)) in sums {
+            let period =
+                time.map(|(begin, end)| Period { begin: seconds(begin), end: seconds(end) });
             let values = keys.iter().map(|key| match key {
-                GroupKey::Type => Some(Value::String(head.frame_type.clone())),
-                _ if head.scope_id.is_empty() => None,
-                _ => Some(Value::String(head.scope_id.clone())),
+                GroupKey::Type => frame_type.clone().map(Value::String),
+                _ => scope.clone().filter(|scope| !scope.is_empty()).map(Value::String),
             });
-            let sums = (decimal(&row, "qty")?, decimal(&row, "price")?);
-            groups.add(by_time.then_some(head.period), values.collect(), sums);
+            groups.add(period, values.collect(), (qty.value(), price.value()));
         }
         Ok(Some(groups))
     }
@@ -137,8 +166,6 @@ impl<'a> HeadQuery<'a> {
 pub(super) struct Head {
     pub period: Period,
     pub utc_offset: i32,
-    pub scope_key: String,
-    pub scope_id: String,
     pub frame_type: String,
 }
 
@@ -151,8 +178,6 @@ impl Head {
                 end: seconds(epoch("end_epoch")?),
             },
             utc_offset: row.try_get("", "utc_offset").to(ACTION)?,
-            scope_key: row.try_get("", "scope_key").to(ACTION)?,
-            scope_id: row.try_get("", "scope_id").to(ACTION)?,
             frame_type: row.try_get("", "type").to(ACTION)?,
         })
     }
@@ -176,7 +201,10 @@ impl Head {
 
 /// A number, which is kept as text.
 pub(super) fn decimal(row: &QueryResult, name: &str) -> Result<Decimal, StorageError> {
-    let text: String = row.try_get("", name).to(ACTION)?;
+    parsed(&row.try_get::<String>("", name).to(ACTION)?, name)
+}
+
+fn parsed(text: &str, name: &str) -> Result<Decimal, StorageError> {
     text.parse().map_err(|error| StorageError::Damaged(format!("{name}: {error}")))
 }
 

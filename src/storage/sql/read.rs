@@ -76,8 +76,11 @@ impl SqlStorage {
         query: &HeadQuery<'_>,
         page: Page,
     ) -> Result<Option<HeadPage>, StorageError> {
+        // There are many rows, so each has only what is needed.
+        let by_scope = !query.scope.is_empty();
+        let scope_key = if by_scope { ", d.scope_key" } else { "" };
         let sql = format!(
-            "SELECT d.id, d.points, d.scope_key FROM ratekitty_dataframes d WHERE {} ORDER BY {ORDER}",
+            "SELECT d.id, d.points{scope_key} FROM ratekitty_dataframes d WHERE {} ORDER BY {ORDER}",
             query.sql
         );
         let select = statement(connection, &sql, query.values.clone());
@@ -85,19 +88,16 @@ impl SqlStorage {
         let (mut total, mut first, mut heads) = (0_u64, 0_u64, Vec::new());
         let mut rows = connection.stream_raw(select).await.to(ACTION)?;
         while let Some(row) = rows.try_next().await.to(ACTION)? {
-            if !query.scope.is_empty() {
-                let scope_key: String = row.try_get("", "scope_key").to(ACTION)?;
-                if scope_key != self.scope_key {
-                    return Ok(None);
-                }
+            if by_scope && row.try_get_by_index::<String>(2).to(ACTION)? != self.scope_key {
+                return Ok(None);
             }
-            let points: i64 = row.try_get("", "points").to(ACTION)?;
+            let points: i64 = row.try_get_by_index(1).to(ACTION)?;
             let points = u64::try_from(points).unwrap_or(0);
             if total + points > page.offset && total < last {
                 if heads.is_empty() {
                     first = total;
                 }
-                heads.push(row.try_get::<i64>("", "id").to(ACTION)?);
+                heads.push(row.try_get_by_index::<i64>(0).to(ACTION)?);
             }
             total += points;
         }
