@@ -29,6 +29,9 @@ pub(super) const ORDER: &str = "d.begin_epoch, d.end_epoch, d.scope_id, d.type, 
 /// Columns that [`Head::read`] needs.
 pub(super) const HEAD: &str = "d.begin_epoch, d.end_epoch, d.utc_offset, d.type";
 
+/// Begin and end of a period, type and scope, as far as sums are by them.
+type SumKey = (Option<(i64, i64)>, Option<String>, Option<String>);
+
 /// A label and the values that it may have.
 pub(super) type Filter = (String, Vec<String>);
 
@@ -128,11 +131,7 @@ impl<'a> HeadQuery<'a> {
         let sql = format!("SELECT {columns} FROM ratekitty_dataframes d WHERE {}", self.sql);
         let select = statement(connection, &sql, self.values.clone());
         let mut rows = connection.stream_raw(select).await.to(ACTION)?;
-        // By begin and end of the period, type and scope.
-        let mut sums: HashMap<
-            (Option<(i64, i64)>, Option<String>, Option<String>),
-            (Total, Total),
-        > = HashMap::new();
+        let mut sums: HashMap<SumKey, (Total, Total)> = HashMap::new();
         while let Some(row) = rows.try_next().await.to(ACTION)? {
             let text = |at| row.try_get_by_index::<String>(at).to(ACTION);
             let epoch = |at| row.try_get_by_index::<i64>(at).to(ACTION);
