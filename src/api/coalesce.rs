@@ -50,22 +50,21 @@ impl Coalesced {
         question: String,
         look: impl Future<Output = Result<Bytes, ApiError>>,
     ) -> Result<Bytes, ApiError> {
-        let (asked, gate, turn) = self.ask(question);
+        let asked = self.ask(question);
         let begin = async {
-            let _one = gate.lock().await;
-            asked.close(&turn);
+            let _one = asked.gate.lock().await;
+            asked.close();
             look.await.map_err(Arc::new)
         };
-        turn.get_or_init(|| begin).await.clone().map_err(ApiError::Shared)
+        asked.turn.get_or_init(|| begin).await.clone().map_err(ApiError::Shared)
     }
 
-    fn ask(&self, text: String) -> (Asked<'_>, Arc<tokio::sync::Mutex<()>>, Arc<OnceCell<Answer>>) {
+    fn ask(&self, text: String) -> Asked<'_> {
         let mut questions = self.questions();
         let question = questions.entry(text.clone()).or_default();
         question.waiting += 1;
         let (gate, turn) = (question.gate.clone(), question.next.clone());
-        drop(questions);
-        (Asked { all: self, text }, gate, turn)
+        Asked { all: self, text, gate, turn }
     }
 
     fn questions(&self) -> MutexGuard<'_, HashMap<String, Question>> {
@@ -77,13 +76,16 @@ impl Coalesced {
 struct Asked<'a> {
     all: &'a Coalesced,
     text: String,
+    gate: Arc<tokio::sync::Mutex<()>>,
+    /// The look whose answer it gets.
+    turn: Arc<OnceCell<Answer>>,
 }
 
 impl Asked<'_> {
     /// Whoever asks from now on is for the look after this one.
-    fn close(&self, turn: &Arc<OnceCell<Answer>>) {
+    fn close(&self) {
         if let Some(question) = self.all.questions().get_mut(&self.text)
-            && Arc::ptr_eq(&question.next, turn)
+            && Arc::ptr_eq(&question.next, &self.turn)
         {
             question.next = Arc::default();
         }

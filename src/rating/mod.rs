@@ -34,18 +34,46 @@ pub use validity::Validity;
 /// nothing and is always there.
 pub const MODULES: [&str; 3] = ["noop", "hashmap", "pyscripts"];
 
-/// What a module is called in the API; the reference's texts.
-pub fn description(module: &str) -> &'static str {
-    match module {
-        "hashmap" => "HashMap rating module.",
-        "pyscripts" => "PyScripts rating module.",
-        _ => "Dummy test module.",
-    }
+/// A module as the API tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModuleInfo {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is; the reference's texts.
+    pub description: &'static str,
+    /// Whether it rates.
+    pub enabled: bool,
+    /// Whether it has a configuration of its own.
+    pub is_configurable: bool,
+    /// Modules of higher priority rate first.
+    pub priority: i32,
 }
 
-/// Whether a module has a configuration of its own in the API.
-pub fn is_configurable(module: &str) -> bool {
-    module != "noop"
+impl ModuleInfo {
+    /// All modules by name, given the rows that there are.
+    pub fn all(states: &[ModuleState]) -> Vec<Self> {
+        let mut all: Vec<_> = MODULES.iter().map(|name| Self::of(name, states)).collect();
+        all.sort_unstable_by_key(|module| module.name);
+        all
+    }
+
+    /// The module of a name, which is one of [`MODULES`].
+    pub fn of(name: &'static str, states: &[ModuleState]) -> Self {
+        // Whatever its row says, noop is enabled.
+        let is_noop = name == "noop";
+        let state = states.iter().find(|state| state.name == name && !is_noop);
+        Self {
+            name,
+            description: match name {
+                "hashmap" => "HashMap rating module.",
+                "pyscripts" => "PyScripts rating module.",
+                _ => "Dummy test module.",
+            },
+            enabled: state.map_or(is_noop, |state| state.enabled),
+            is_configurable: !is_noop,
+            priority: state.map_or(1, |state| state.priority),
+        }
+    }
 }
 
 /// Time for which rules are taken from memory. A change of price reaches a

@@ -10,7 +10,7 @@ use crate::api::{
     body,
     error::Message,
     query,
-    v1::{NotAllowed, wsme},
+    v1::{NotAllowed, fault::Told, wsme},
 };
 
 /// Describes a type of answers.
@@ -172,7 +172,7 @@ impl Operation {
 
     fn error(&self) -> Describe {
         match self.is_v1() {
-            true => describe_type::<wsme::Told>,
+            true => describe_type::<Told>,
             false => describe_type::<Message>,
         }
     }
@@ -208,7 +208,7 @@ impl Operation {
         if self.path.starts_with("/v") {
             let of_keystone = describe_type::<KeystoneFault>;
             let away = match self.is_v1() {
-                true => describe_type::<Away<wsme::Told>>,
+                true => describe_type::<Away<Told>>,
                 false => describe_type::<Away<Message>>,
             };
             refuses(400, "The request is not as it should be.", self.error());

@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use super::{
     Call, Fault, unrouted,
-    wsme::{Attribute, Kind, answer},
+    written::answer,
+    wsme::{Attribute, Kind},
 };
 use crate::{
     api::{answer::Answer, openapi::Operation},

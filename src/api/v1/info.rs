@@ -10,8 +10,11 @@ use serde_json::Value;
 use tracing::warn;
 
 use super::{
-    Call, Fault, unrouted,
-    wsme::{Attribute, Kind, Told, answer},
+    Call, Fault,
+    fault::Told,
+    unrouted,
+    written::answer,
+    wsme::{Attribute, Kind},
 };
 use crate::{
     api::{answer::Answer, openapi::Operation},

@@ -4,6 +4,7 @@
 //! `faultcode`, `faultstring` and `debuginfo`.
 
 mod collector;
+pub(super) mod fault;
 mod hashmap;
 mod info;
 mod modules;
@@ -13,6 +14,7 @@ mod quote;
 mod report;
 mod rules;
 mod storage;
+mod written;
 pub(super) mod wsme;
 mod xml;
 
@@ -29,7 +31,7 @@ use axum::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use self::wsme::{Fault, Input};
+use self::{fault::Fault, wsme::Input};
 use super::{
     AppState,
     access::Caller,
@@ -152,7 +154,7 @@ impl Call {
         let path = self.uri.path().trim_end_matches('/');
         let path = path.strip_suffix(id).map_or(path, |path| path.trim_end_matches('/'));
         let location = self.front.place(&format!("{path}/{id}"));
-        let mut response = wsme::answer(StatusCode::CREATED, body);
+        let mut response = written::answer(StatusCode::CREATED, body);
         if let Ok(location) = location.parse() {
             response.headers_mut().insert(header::LOCATION, location);
         }

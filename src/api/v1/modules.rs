@@ -8,13 +8,17 @@ use axum::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::wsme::{Attribute, Fault, Input, Kind, answer, answer_of, text_of};
+use super::{
+    fault::Fault,
+    written::{answer, answer_of, text_of},
+    wsme::{Attribute, Input, Kind},
+};
 use crate::{
     api::{
         AppState, access::Caller, answer::Answer, body::Whole, error::ApiError, openapi::Operation,
     },
-    rating::{MODULES, description, is_configurable},
-    state::modules::{self, ModuleState},
+    rating::{MODULES, ModuleInfo},
+    state::modules,
 };
 
 const MODULE: &[Attribute] = &[
@@ -41,9 +45,7 @@ pub(super) async fn list(
     caller.may("rating:list_modules", &[])?;
     let look = async {
         let states = modules::list(state.database.connection()).await?;
-        let mut names = MODULES;
-        names.sort_unstable();
-        let modules = names.iter().map(|name| Module::of(name, &states)).collect();
+        let modules = ModuleInfo::all(&states).into_iter().map(Module::from).collect();
         Ok(text_of(&Modules { modules }))
     };
     Ok(answer_of(state.coalesced.answer("v1/rating/modules".to_owned(), look).await?))
@@ -63,9 +65,9 @@ pub(super) async fn get(
     let values = input.arguments(ID)?;
     caller.may("rating:get_module", &[])?;
     let id = values.text("module_id").unwrap_or_default();
-    known(id)?;
+    let name = known(id)?;
     let states = modules::list(state.database.connection()).await?;
-    Ok(answer(StatusCode::OK, &Module::of(id, &states)))
+    Ok(answer(StatusCode::OK, &Module::from(ModuleInfo::of(name, &states))))
 }
 
 /// `PUT /v1/rating/modules/{id}`; without an id, that of the body counts.
@@ -121,27 +123,25 @@ pub(super) async fn not_configurable() -> Fault {
     Fault::Client(StatusCode::CONFLICT, "Module is not configurable".to_owned())
 }
 
-fn known(id: &str) -> Result<(), Fault> {
-    match MODULES.contains(&id) {
-        true => Ok(()),
-        false => Err(Fault::Client(StatusCode::NOT_FOUND, "Module not found.".to_owned())),
-    }
+fn known(id: &str) -> Result<&'static str, Fault> {
+    let missing = || Fault::Client(StatusCode::NOT_FOUND, "Module not found.".to_owned());
+    MODULES.into_iter().find(|name| *name == id).ok_or_else(missing)
 }
 
 /// Rating modules.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "ModulesV1")]
-struct Modules<'a> {
-    modules: Vec<Module<'a>>,
+struct Modules {
+    modules: Vec<Module>,
 }
 
-impl Answer for Modules<'_> {}
+impl Answer for Modules {}
 
 /// A rating module.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "ModuleV1")]
-struct Module<'a> {
-    module_id: &'a str,
+struct Module {
+    module_id: &'static str,
     description: &'static str,
     enabled: bool,
     #[serde(rename = "hot-config")]
@@ -149,18 +149,12 @@ struct Module<'a> {
     priority: i32,
 }
 
-impl Answer for Module<'_> {}
+impl Answer for Module {}
 
-impl<'a> Module<'a> {
-    fn of(name: &'a str, states: &[ModuleState]) -> Self {
-        let state = states.iter().find(|state| state.name == name && name != "noop");
-        Self {
-            module_id: name,
-            description: description(name),
-            enabled: state.map_or(name == "noop", |state| state.enabled),
-            hot_config: is_configurable(name),
-            priority: state.map_or(1, |state| state.priority),
-        }
+impl From<ModuleInfo> for Module {
+    fn from(module: ModuleInfo) -> Self {
+        let ModuleInfo { name, description, enabled, is_configurable, priority } = module;
+        Self { module_id: name, description, enabled, hot_config: is_configurable, priority }
     }
 }
 

@@ -14,7 +14,8 @@ use super::{
     Call, Fault, module_config_forbidden,
     rules::{AUDIT, FILTER, Held, Trail, audit_differs, audit_filter, text_differs},
     unrouted,
-    wsme::{Attribute, Kind, answer},
+    written::answer,
+    wsme::{Attribute, Kind},
 };
 use crate::{
     api::{

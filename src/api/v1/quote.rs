@@ -7,7 +7,11 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::wsme::{Fault, Input, Kind, Told, answer, python_type};
+use super::{
+    fault::{Fault, Told},
+    written::answer,
+    wsme::{Input, Kind, python_type},
+};
 use crate::{
     api::{
         AppState,

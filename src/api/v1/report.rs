@@ -13,7 +13,8 @@ use serde_json::json;
 
 use super::{
     Call, Fault, unrouted,
-    wsme::{Attribute, Kind, Values, answer_of, text_of},
+    written::{answer_of, text_of},
+    wsme::{Attribute, Kind, Values},
 };
 use crate::{
     api::{

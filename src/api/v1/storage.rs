@@ -12,7 +12,8 @@ use super::{
     Call, Fault,
     report::window,
     unrouted,
-    wsme::{Attribute, Kind, written},
+    written::written,
+    wsme::{Attribute, Kind},
 };
 use crate::{
     api::{

@@ -1,4 +1,4 @@
-//! Arguments and errors of version 1, told in the words of the reference's
+//! Arguments of version 1, with problems told in the words of the reference's
 //! library WSME.
 //!
 //! An argument may come by the path, the query or the body: that of the body
@@ -8,211 +8,22 @@
 //! Checks come in WSME's order: unknown arguments of the query, type of the
 //! body, unknown keys, missing keys, and only then values, key by key.
 
-use std::io;
-
 use axum::{
     body::Bytes,
     http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse, Response},
 };
 use chrono::{DateTime, NaiveDateTime, Utc};
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_json::{Map, Value, ser::Formatter};
-use tracing::error;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::fault::Fault;
 use crate::{
-    api::{access::Forbidden, answer::Answer, body::number, dates, error::ApiError, query::pairs},
+    api::{body::number, dates, query::pairs},
     dataframe::python_str,
     decimal::Decimal,
-    rating::{RatingError, edit::EditError},
-    state::{StateError, rating_rules::CostType},
-    storage::StorageError,
+    state::rating_rules::CostType,
     text::{python_repr, without_digit_separators},
 };
-
-/// Why a request of version 1 has no proper answer.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
-    /// The client's mistake, told to it.
-    #[error("{1}")]
-    Client(StatusCode, String),
-    /// Something could not be rated.
-    #[error(transparent)]
-    Rating(RatingError),
-    /// Dataframes cannot be read, or the state database cannot be used.
-    #[error(transparent)]
-    Read(#[from] ApiError),
-}
-
-impl Fault {
-    pub fn bad_request(text: impl Into<String>) -> Self {
-        Self::Client(StatusCode::BAD_REQUEST, text.into())
-    }
-
-    /// What is wrong with an argument or one of its keys.
-    pub fn invalid(field: &str, value: &str, problem: &str) -> Self {
-        Self::bad_request(format!(
-            "Invalid input for field/attribute {field}. Value: '{value}'. {problem}"
-        ))
-    }
-
-    fn missing(argument: &str) -> Self {
-        Self::bad_request(format!("Missing argument: \"{argument}\""))
-    }
-}
-
-impl From<EditError> for Fault {
-    fn from(error: EditError) -> Self {
-        let text = error.to_string();
-        match error {
-            EditError::Missing(_) => Self::Client(StatusCode::NOT_FOUND, text),
-            EditError::Exists(_) => Self::Client(StatusCode::CONFLICT, text),
-            EditError::Refused(_) => Self::bad_request(text),
-            EditError::State(error) => error.into(),
-        }
-    }
-}
-
-impl From<Forbidden> for Fault {
-    fn from(forbidden: Forbidden) -> Self {
-        let text = format!("Policy doesn't allow {} to be performed.", forbidden.rule);
-        Self::Client(StatusCode::FORBIDDEN, text)
-    }
-}
-
-impl From<RatingError> for Fault {
-    fn from(error: RatingError) -> Self {
-        match error {
-            RatingError::State(error) => error.into(),
-            RatingError::NotNumeric { .. } => Self::bad_request(error.to_string()),
-            other => Self::Rating(other),
-        }
-    }
-}
-
-impl From<StateError> for Fault {
-    fn from(error: StateError) -> Self {
-        Self::Read(error.into())
-    }
-}
-
-impl From<StorageError> for Fault {
-    fn from(error: StorageError) -> Self {
-        Self::Read(error.into())
-    }
-}
-
-impl IntoResponse for Fault {
-    fn into_response(self) -> Response {
-        let mut retry_after = 5;
-        let (status, faultcode, faultstring) = match self {
-            Self::Read(problem) => {
-                retry_after = problem.retry_after();
-                let (status, text) = problem.told();
-                let code = if status.is_server_error() { Code::Server } else { Code::Client };
-                (status, code, text)
-            }
-            Self::Client(status, text) => (status, Code::Client, text),
-            Self::Rating(problem) => {
-                error!(error = %problem, "A request failed: {problem}");
-                (StatusCode::INTERNAL_SERVER_ERROR, Code::Server, problem.to_string())
-            }
-        };
-        let mut response = answer(status, &Told { faultcode, faultstring, debuginfo: () });
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, retry_after.into());
-        }
-        response
-    }
-}
-
-/// An error of version 1.
-#[derive(Serialize, JsonSchema)]
-#[schemars(rename = "Fault")]
-pub(in crate::api) struct Told {
-    /// Whose mistake it is.
-    faultcode: Code,
-    faultstring: String,
-    debuginfo: (),
-}
-
-impl Answer for Told {}
-
-#[derive(Serialize, JsonSchema)]
-#[schemars(inline)]
-enum Code {
-    Client,
-    Server,
-}
-
-/// An answer in JSON.
-pub(super) fn answer(status: StatusCode, body: &impl Answer) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], text_of(body)).into_response()
-}
-
-/// The same of what is written already.
-pub(super) fn answer_of(body: Bytes) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
-}
-
-/// The text of an answer.
-pub(super) fn text_of(answer: &impl Answer) -> Bytes {
-    written(answer).into()
-}
-
-/// JSON as Python writes it: with a blank behind `,` and `:`, in ASCII. Whoever
-/// looks for a text in an answer finds it in ours, too.
-pub(super) fn written(body: &impl Serialize) -> String {
-    let mut text = Vec::with_capacity(256);
-    let mut serializer = serde_json::Serializer::with_formatter(&mut text, Python);
-    // What is in memory can be written.
-    let _ = body.serialize(&mut serializer);
-    String::from_utf8(text).unwrap_or_default()
-}
-
-struct Python;
-
-impl Formatter for Python {
-    fn begin_array_value<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        writer.write_all(if first { b"" } else { b", " })
-    }
-
-    fn begin_object_key<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        writer.write_all(if first { b"" } else { b", " })
-    }
-
-    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        writer.write_all(b": ")
-    }
-
-    fn write_string_fragment<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        for c in fragment.chars() {
-            match c {
-                ' '..='\u{7f}' => writer.write_all(&[c as u8])?,
-                c => {
-                    for unit in c.encode_utf16(&mut [0; 2]) {
-                        write!(writer, "\\u{unit:04x}")?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-}
 
 fn unknown_arguments(names: &[String]) -> Fault {
     Fault::bad_request(format!("Unknown argument: \"{}\"", names.join(", ")))
@@ -672,19 +483,4 @@ fn int(value: &Value) -> Result<i32, String> {
     whole
         .and_then(|whole| i32::try_from(whole).ok())
         .ok_or_else(|| "Value must be from -2147483648 to 2147483647".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn writes_json_as_python_does() {
-        let body = json!({"a": [1, "é\u{1f600}\n\"\u{7f}"], "b": {}, "c": [], "d": null});
-        let text = written(&body);
-        let python = "{\"a\": [1, \"\\u00e9\\ud83d\\ude00\\n\\\"\u{7f}\"], \"b\": {}, \"c\": [], \"d\": null}";
-        assert_eq!(text, python);
-    }
 }

@@ -21,8 +21,8 @@ use crate::{
         error::ApiError,
         openapi::Operation,
     },
-    rating::{MODULES, description, is_configurable},
-    state::modules::{self, ModuleState},
+    rating::{MODULES, ModuleInfo},
+    state::modules,
 };
 
 const BODY: &[Spec] = &[("enabled", Kind::Bool, false), ("priority", Kind::Int, false)];
@@ -31,9 +31,7 @@ const BODY: &[Spec] = &[("enabled", Kind::Bool, false), ("priority", Kind::Int, 
 pub(in crate::api) async fn list(State(state): State<AppState>) -> Result<Response, ApiError> {
     let look = async {
         let states = modules::list(state.database.connection()).await?;
-        let mut names = MODULES;
-        names.sort_unstable();
-        let modules = names.iter().map(|name| Module::of(name, &states)).collect();
+        let modules = ModuleInfo::all(&states).into_iter().map(Module::from).collect();
         Ok(json_bytes(&Modules { modules }))
     };
     state.coalesced.answer("v2/rating/modules".to_owned(), look).await.map(response_of)
@@ -46,9 +44,9 @@ pub(in crate::api) async fn get(
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
     caller.may("v2_rating:get_module", &[])?;
-    known(&id)?;
+    let name = known(&id)?;
     let states = modules::list(state.database.connection()).await?;
-    Ok(json_response(&Module::of(&id, &states)))
+    Ok(json_response(&Module::from(ModuleInfo::of(name, &states))))
 }
 
 /// `PUT /v2/rating/modules/{id}`.
@@ -78,43 +76,35 @@ pub(in crate::api) async fn put(
     Ok((StatusCode::NO_CONTENT, kind).into_response())
 }
 
-fn known(id: &str) -> Result<(), ApiError> {
-    match MODULES.contains(&id) {
-        true => Ok(()),
-        false => Err(ApiError::NotFound(format!("Module '{id}' not found"))),
-    }
+fn known(id: &str) -> Result<&'static str, ApiError> {
+    let missing = || ApiError::NotFound(format!("Module '{id}' not found"));
+    MODULES.into_iter().find(|name| *name == id).ok_or_else(missing)
 }
 
 /// Rating modules.
 #[derive(Serialize, JsonSchema)]
-struct Modules<'a> {
-    modules: Vec<Module<'a>>,
+struct Modules {
+    modules: Vec<Module>,
 }
 
-impl Answer for Modules<'_> {}
+impl Answer for Modules {}
 
 /// A rating module.
 #[derive(Serialize, JsonSchema)]
-struct Module<'a> {
-    module_id: &'a str,
+struct Module {
+    module_id: &'static str,
     description: &'static str,
     enabled: bool,
     hot_config: bool,
     priority: i32,
 }
 
-impl Answer for Module<'_> {}
+impl Answer for Module {}
 
-impl<'a> Module<'a> {
-    fn of(name: &'a str, states: &[ModuleState]) -> Self {
-        let state = states.iter().find(|state| state.name == name && name != "noop");
-        Self {
-            module_id: name,
-            description: description(name),
-            enabled: state.map_or(name == "noop", |state| state.enabled),
-            hot_config: is_configurable(name),
-            priority: state.map_or(1, |state| state.priority),
-        }
+impl From<ModuleInfo> for Module {
+    fn from(module: ModuleInfo) -> Self {
+        let ModuleInfo { name, description, enabled, is_configurable, priority } = module;
+        Self { module_id: name, description, enabled, hot_config: is_configurable, priority }
     }
 }
 

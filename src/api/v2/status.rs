@@ -45,13 +45,13 @@ pub(in crate::api) async fn get(
     let page = (args.number("offset").unwrap_or(0), args.number("limit").unwrap_or(SHOWN));
     let search = args.text("search").unwrap_or_default().to_lowercase();
     let question = format!("v2/ratekitty/status {page:?} {search:?}");
-    let look = async { Ok(json_bytes(&look(&state, page, &search).await?)) };
+    let look = async { Ok(json_bytes(&status(&state, page, &search).await?)) };
     state.coalesced.answer(question, look).await.map(response_of)
 }
 
 /// How it does now; of the scopes whose identifiers contain a text, and of what fails,
 /// a page.
-async fn look<'a>(
+async fn status<'a>(
     state: &'a AppState,
     (offset, limit): (u64, u64),
     search: &str,

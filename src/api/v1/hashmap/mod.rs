@@ -12,7 +12,8 @@ use super::{
     Call, Fault, changed, module_config_forbidden,
     rules::{AUDIT, FILTER, audit_differs, audit_filter, text_differs},
     unrouted,
-    wsme::{Attribute, Kind, Values, answer},
+    written::answer,
+    wsme::{Attribute, Kind, Values},
 };
 use crate::{
     api::{answer::Answer, openapi::Operation},
