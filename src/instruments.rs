@@ -133,6 +133,7 @@ pub struct Instruments {
     locks: Histograms<1>,
     rating: Family<Labels<1>, Counter<f64, AtomicU64>>,
     stores: Histogram,
+    sums: Counters<1>,
     api: Family<ApiLabels, Histogram, fn() -> Histogram>,
     answers: Family<ApiLabels, Counter>,
     /// Connections to the API.
@@ -233,6 +234,12 @@ impl Instruments {
             "Time until dataframes were stored, with the states of their scopes",
             durations(),
         );
+        let sums = add(
+            all,
+            "sums",
+            "Sums that were asked for, by where they are from: kept, or computed",
+            <_>::default(),
+        );
         let api = add(
             all,
             "api_request_seconds",
@@ -266,6 +273,7 @@ impl Instruments {
             locks,
             rating,
             stores,
+            sums,
             api,
             answers,
             connections,
@@ -326,6 +334,12 @@ impl Instruments {
     /// Dataframes were stored, or were not.
     pub fn stored(&self, took: Duration) {
         self.stores.observe(took.as_secs_f64());
+    }
+
+    /// Sums were given; `is_kept`: from those of an earlier request.
+    pub fn summed(&self, is_kept: bool) {
+        let from = if is_kept { "kept" } else { "computed" };
+        self.sums.get_or_create(&[("from", from)]).inc();
     }
 
     /// The API has begun an answer. `route` is its pattern, not the path that was asked for.

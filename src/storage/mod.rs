@@ -1,8 +1,10 @@
 //! Stage 4: rated dataframes, kept and answered for.
 //!
 //! `DataFrame → backend`; the API asks back through the same trait. Every
-//! backend passes the suite in `tests/it/storage.rs`.
+//! backend passes the suite in `tests/it/storage/mod.rs`.
 
+mod cached;
+mod changes;
 mod groups;
 mod heads;
 pub mod loki;
@@ -11,6 +13,7 @@ pub mod sql;
 use std::{ops::ControlFlow, sync::Arc};
 
 use async_trait::async_trait;
+pub use changes::Mark;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
@@ -141,7 +144,7 @@ pub enum BuildError {
 
 /// What to read: points whose period begins in `[begin, end)` and that have,
 /// for each key, one of the values.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Selection {
     /// First begin.
     pub begin: DateTime<Utc>,
@@ -181,7 +184,7 @@ impl Page {
 }
 
 /// What sums are made by.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum GroupKey {
     /// Type of the data points.
     Type,
@@ -387,6 +390,14 @@ pub trait Storage: Send + Sync {
         page: Page,
     ) -> Result<Totals, StorageError>;
 
+    /// What a selection is at this moment, for less than it takes to sum it up: as long
+    /// as the mark is the same, sums over the selection are, too. `None` if the backend
+    /// also reads what others may change.
+    ///
+    /// # Errors
+    /// [`StorageError`]
+    async fn mark(&self, selection: &Selection) -> Result<Option<Mark>, StorageError>;
+
     /// Forgets the points of a scope whose period begins in `[begin, end)`, and
     /// takes `step`: both or, on error, nothing.
     ///
@@ -428,13 +439,18 @@ pub fn build(
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<dyn Storage>, BuildError> {
     let database = database.clone();
-    match config.storage.backend.as_str() {
-        "sql" => Ok(Arc::new(sql::SqlStorage::new(
+    let storage: Arc<dyn Storage> = match config.storage.backend.as_str() {
+        "sql" => Arc::new(sql::SqlStorage::new(
             database,
             &config.collect.scope_key,
             config.ratekitty.beside_other_collectors,
-        ))),
-        "loki" => Ok(Arc::new(loki::LokiStorage::new(config, database, clock.clone())?)),
-        other => Err(BuildError::UnknownBackend(other.to_owned())),
+        )),
+        "loki" => Arc::new(loki::LokiStorage::new(config, database, clock.clone())?),
+        other => return Err(BuildError::UnknownBackend(other.to_owned())),
+    };
+    let longest = config.ratekitty.summary_cache;
+    if longest.is_zero() {
+        return Ok(storage);
     }
+    Ok(Arc::new(cached::CachedSums::new(storage, longest, clock.clone())))
 }

@@ -21,7 +21,9 @@ use ratekitty::{
     config::{Config, Place, Sources, metrics_yml},
     dataframe::DataFrame,
     state::{Database, Step},
-    storage::{GroupKey, Page, PointSink, Replacement, Selection, Storage, StorageError, Totals},
+    storage::{
+        GroupKey, Mark, Page, PointSink, Replacement, Selection, Storage, StorageError, Totals,
+    },
     time::{Clock, Period, RealClock, seconds},
 };
 use sea_orm::ConnectionTrait;
@@ -324,6 +326,10 @@ impl Storage for Meddling {
         time: Period,
     ) -> Result<Option<Period>, StorageError> {
         self.storage.crossing(scope_id, writer, time).await
+    }
+
+    async fn mark(&self, selection: &Selection) -> Result<Option<Mark>, StorageError> {
+        self.storage.mark(selection).await
     }
 
     async fn delete(

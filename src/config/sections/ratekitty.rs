@@ -93,6 +93,13 @@ pub const OPTIONS: &[Opt] = &[
         "true",
         "Whether the API has /metrics, for Prometheus.",
     ),
+    Opt::new(
+        "ratekitty",
+        "summary_cache",
+        UP_TO_A_YEAR,
+        "300",
+        "Longest time for which the API keeps sums that nothing has changed, in seconds; 0 keeps none.",
+    ),
     Opt::unset(
         "ratekitty",
         "processor_listen",
@@ -148,6 +155,8 @@ pub struct Ratekitty {
     pub api_client_timeout: Duration,
     /// Whether the API has a page for Prometheus.
     pub api_metrics: bool,
+    /// Longest time for which sums are kept; zero keeps none.
+    pub summary_cache: Duration,
     /// Where the processor has one.
     pub processor_listen: Option<(String, u16)>,
     /// Whether periods may be rated that another collector has rated, too.
@@ -198,6 +207,7 @@ impl Ratekitty {
             api_max_connections: reader.required_int(group, "api_max_connections")?,
             api_client_timeout: seconds("api_client_timeout")?,
             api_metrics: reader.flag(group, "api_metrics")?,
+            summary_cache: seconds("summary_cache")?,
             processor_listen: match reader.filled(group, "processor_listen")? {
                 None => None,
                 Some(text) => Some(address(&text).ok_or_else(|| {

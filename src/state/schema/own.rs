@@ -7,7 +7,7 @@
 use sea_orm::{ConnectionTrait, DatabaseBackend};
 
 /// Version of our own tables.
-pub(super) const VERSION: i64 = 6;
+pub(super) const VERSION: i64 = 7;
 
 /// All tables of [`VERSION`]. `{id}` numbers rows, `{text}` holds any text,
 /// `{options}` and `{clustered}` end a table.
@@ -124,6 +124,15 @@ CREATE TABLE IF NOT EXISTS ratekitty_processors (
   points BIGINT NOT NULL,
   problem VARCHAR(1000) NOT NULL
 ){options};
+CREATE TABLE IF NOT EXISTS ratekitty_changes (
+  store VARCHAR(64) NOT NULL,
+  scope_key VARCHAR(255) NOT NULL,
+  scope_id VARCHAR(256) NOT NULL,
+  begin_epoch BIGINT NOT NULL,
+  end_epoch BIGINT NOT NULL,
+  changes BIGINT NOT NULL,
+  PRIMARY KEY (store, scope_key, scope_id)
+){clustered};
 ";
 
 /// What leads from one version to the next. Versions 1 and 2 were on SQLite
@@ -229,6 +238,22 @@ CREATE TABLE IF NOT EXISTS ratekitty_processors (
   points BIGINT NOT NULL,
   problem VARCHAR(1000) NOT NULL
 ){options};
+",
+    ),
+    (
+        7,
+        "
+CREATE TABLE IF NOT EXISTS ratekitty_changes (
+  store VARCHAR(64) NOT NULL,
+  scope_key VARCHAR(255) NOT NULL,
+  scope_id VARCHAR(256) NOT NULL,
+  begin_epoch BIGINT NOT NULL,
+  end_epoch BIGINT NOT NULL,
+  changes BIGINT NOT NULL,
+  PRIMARY KEY (store, scope_key, scope_id)
+){clustered};
+DELETE FROM ratekitty_changes;
+INSERT INTO ratekitty_changes (store, scope_key, scope_id, begin_epoch, end_epoch, changes) SELECT store, scope_key, scope_id, MIN(begin_epoch), MAX(end_epoch), 0 FROM ratekitty_dataframes GROUP BY store, scope_key, scope_id;
 ",
     ),
 ];

@@ -40,7 +40,7 @@ pub use client::LokiClient;
 pub use error::LokiError;
 
 use super::{
-    Finding, GroupKey, Page, PointSink, Replacement, Selection, Storage, StorageError, Totals,
+    Finding, GroupKey, Mark, Page, PointSink, Replacement, Selection, Storage, StorageError, Totals,
 };
 use crate::{
     config::{Config, sections::storage_loki::StorageLoki},
@@ -148,6 +148,15 @@ impl Storage for LokiStorage {
         page: Page,
     ) -> Result<Totals, StorageError> {
         self.sum(selection, groupby, page).await
+    }
+
+    async fn mark(&self, selection: &Selection) -> Result<Option<Mark>, StorageError> {
+        // What the reference writes, or Loki forgets of it, leaves no note.
+        if self.read_cloudkitty_entries {
+            return Ok(None);
+        }
+        let connection = self.database.connection();
+        Mark::of(connection, &self.store, &self.scope_key, selection).await.map(Some)
     }
 
     async fn delete(

@@ -25,6 +25,7 @@ use crate::{
     state::{Context, Step, Transaction, statement},
     storage::{
         Replacement, StorageError,
+        changes::Changes,
         heads::{Block, Place, blocks_of, scopes_of, sorted_blocks, write_heads},
     },
     time::Period,
@@ -136,6 +137,15 @@ struct Write<'a> {
     offsets: Vec<i64>,
 }
 
+impl Write<'_> {
+    /// From the begin of its first period to the end of its last one, in seconds.
+    fn time(&self) -> (i64, i64) {
+        let begin = self.parts.iter().map(Prepared::begin).min();
+        let end = self.parts.iter().map(|part| part.period.end.timestamp()).max();
+        (begin.unwrap_or(0), end.unwrap_or(0))
+    }
+}
+
 impl LokiStorage {
     pub(super) fn owner<'a>(&'a self, scope_id: &'a str, writer: &'a str) -> Owner<'a> {
         Owner { store: &self.store, scope_key: &self.scope_key, scope_id, writer }
@@ -234,6 +244,7 @@ impl LokiStorage {
         writes: &mut [(Step<'_>, &String, Option<Write<'_>>)],
     ) -> Result<Vec<(i64, Span)>, StorageError> {
         let mut superseded = Vec::new();
+        let mut changes = Changes::default();
         for (step, digest, write) in writes {
             step.take(transaction).await?;
             // What is not written is kept: the stop came between the storage's yes
@@ -241,8 +252,10 @@ impl LokiStorage {
             if let Some(write) = write {
                 let writer = step.writer();
                 superseded.extend(self.settle(transaction, write, digest, Some(&writer)).await?);
+                changes.wrote(&self.scope_key, write.scope_id, write.time());
             }
         }
+        changes.save(transaction, &self.store).await?;
         Ok(superseded)
     }
 
@@ -288,9 +301,12 @@ impl LokiStorage {
             return Err(error.into());
         }
         let transaction = self.database.begin().await?;
+        let mut changes = Changes::default();
         for (digest, write) in &mut intended {
             self.settle(&transaction, write, digest, None).await?;
+            changes.wrote(&self.scope_key, write.scope_id, write.time());
         }
+        changes.save(&transaction, &self.store).await?;
         Ok(transaction.commit().await.to("commit data points")?)
     }
 
@@ -417,6 +433,9 @@ impl LokiStorage {
         let span = (begin.saturating_mul(SECOND), end.min(now).saturating_mul(SECOND));
         owner.supersede(&transaction, None, span).await?;
         owner.kept().delete(&transaction, (begin, end), true).await?;
+        let mut changes = Changes::default();
+        changes.removed(&self.scope_key, scope_id);
+        changes.save(&transaction, &self.store).await?;
         transaction.commit().await.to("delete data points")?;
         self.clean_up(&superseded).await;
         Ok(())

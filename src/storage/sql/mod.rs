@@ -21,7 +21,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio::sync::Semaphore;
 
-use super::{GroupKey, Page, PointSink, Replacement, Selection, Storage, StorageError, Totals};
+use super::{
+    GroupKey, Mark, Page, PointSink, Replacement, Selection, Storage, StorageError, Totals,
+};
 use crate::{
     dataframe::DataFrame,
     state::{Database, Step},
@@ -88,6 +90,11 @@ impl Storage for SqlStorage {
     ) -> Result<Totals, StorageError> {
         let _turn = self.reads.acquire().await;
         self.sum(selection, groupby, page).await
+    }
+
+    async fn mark(&self, selection: &Selection) -> Result<Option<Mark>, StorageError> {
+        let connection = self.database.connection();
+        Mark::of(connection, STORE, &self.scope_key, selection).await.map(Some)
     }
 
     async fn delete(

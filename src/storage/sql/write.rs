@@ -17,6 +17,7 @@ use crate::{
     state::{Context, Step, Transaction, placeholders, statement},
     storage::{
         Replacement, StorageError,
+        changes::Changes,
         heads::{Block, Kept, Place, blocks_of, scopes_of, sorted_blocks},
     },
     time::local,
@@ -46,6 +47,7 @@ impl SqlStorage {
     ) -> Result<(), StorageError> {
         let identities = identities(groups.iter().flat_map(|group| &group.blocks))?;
         let transaction = self.database.begin().await?;
+        let mut changes = Changes::default();
         for replacement in replacements {
             replacement.step.take(&transaction).await?;
             let (writer, period) = (replacement.step.writer(), replacement.time());
@@ -53,18 +55,21 @@ impl SqlStorage {
             kept.check_replaceable(&transaction, period, self.beside_others).await?;
             let time = (period.begin.timestamp(), period.end.timestamp());
             kept.delete(&transaction, time, false).await?;
+            changes.wrote(&self.scope_key, replacement.scope_id, time);
         }
         let ids = self.series_ids(&transaction, &identities).await?;
         let mut points = Points::new(&transaction, &ids);
         let mut identities = identities.iter();
         for Group { appended, writer, blocks } in &groups {
             let place = self.place(*appended, writer);
+            changes.added(&self.scope_key, blocks);
             for block in blocks {
                 let head = place.write_head(&transaction, block).await?;
                 points.add(head, block, &mut identities).await?;
             }
         }
         points.finish().await?;
+        changes.save(&transaction, STORE).await?;
         transaction.commit().await.to("commit data points")?;
         self.series.learn(ids);
         Ok(())
@@ -90,6 +95,9 @@ impl SqlStorage {
         let transaction = self.database.begin().await?;
         step.take(&transaction).await?;
         self.kept(scope_id, &step.writer()).delete(&transaction, time, true).await?;
+        let mut changes = Changes::default();
+        changes.removed(&self.scope_key, scope_id);
+        changes.save(&transaction, STORE).await?;
         Ok(transaction.commit().await.to("delete data points")?)
     }
 }

@@ -146,7 +146,7 @@ async fn tables_without_notes_get_them() {
             database.connection().execute_unprepared(sql).await.unwrap();
         }
         let error = schema::check(&database).await.unwrap_err().to_string();
-        assert!(error.contains("version 5, this program needs 6"), "{db:?}: {error}");
+        assert!(error.contains("version 5, this program needs"), "{db:?}: {error}");
         schema::upgrade(&database).await.unwrap();
         schema::check(&database).await.unwrap();
         let noted = [failure("p1", "2026-11-01T05:00:00Z", "no")];
