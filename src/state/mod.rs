@@ -51,6 +51,7 @@ pub(crate) use dialect::{
     placeholders, statement,
 };
 pub use step::Step;
+pub(crate) use step::{check_all, take_all};
 use url::{Server, Target};
 
 use crate::config::sections::database::Database as Settings;

@@ -174,8 +174,28 @@ pub async fn several(
     identifiers: &[&str],
     keys: &ScopeKeys,
 ) -> Result<HashMap<String, ScopeState>, StateError> {
-    let connection = database.connection();
-    let mut found = HashMap::new();
+    let rows = named(database.connection(), identifiers, keys).await?;
+    let rows = rows.into_iter().map(|state| (state.identifier.clone(), state));
+    let mut found: HashMap<String, ScopeState> = rows.collect();
+    // What is new, to be adopted, or has the name of another one.
+    for identifier in identifiers {
+        if !found.contains_key(*identifier)
+            && let Some(state) = get(database, identifier, keys).await?
+        {
+            found.insert(state.identifier.clone(), state);
+        }
+    }
+    Ok(found)
+}
+
+/// The rows with these keys that the database finds for these names, which may be those
+/// of others.
+pub(super) async fn named(
+    connection: &impl ConnectionTrait,
+    identifiers: &[&str],
+    keys: &ScopeKeys,
+) -> Result<Vec<ScopeState>, StateError> {
+    let mut found = Vec::with_capacity(identifiers.len());
     for part in identifiers.chunks(SEVERAL) {
         let sql = format!(
             "SELECT {COLUMNS} FROM cloudkitty_storage_states WHERE identifier IN ({}) \
@@ -185,16 +205,7 @@ pub async fn several(
         let values = part.iter().map(|identifier| Value::from(*identifier)).chain(keys.values());
         let rows = connection.query_all_raw(statement(connection, &sql, values)).await;
         for row in rows.to("read scopes")? {
-            let state = read_row(&row)?;
-            found.insert(state.identifier.clone(), state);
-        }
-    }
-    // What is new, to be adopted, or has the name of another one.
-    for identifier in identifiers {
-        if !found.contains_key(*identifier)
-            && let Some(state) = get(database, identifier, keys).await?
-        {
-            found.insert(state.identifier.clone(), state);
+            found.push(read_row(&row)?);
         }
     }
     Ok(found)
@@ -254,12 +265,32 @@ pub(super) async fn locked(
     transaction: &Transaction,
     id: i64,
 ) -> Result<Option<ScopeState>, StateError> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM cloudkitty_storage_states WHERE id = ?{}",
-        for_update(transaction)
-    );
-    let row = transaction.query_one_raw(statement(transaction, &sql, [id.into()])).await;
-    row.to("read a scope")?.as_ref().map(read_row).transpose()
+    Ok(all_locked(transaction, vec![id]).await?.remove(&id))
+}
+
+/// The rows with these numbers, which nobody else may change until the transaction
+/// ends.
+pub(super) async fn all_locked(
+    transaction: &Transaction,
+    mut ids: Vec<i64>,
+) -> Result<HashMap<i64, ScopeState>, StateError> {
+    // In one order, so that two who lock several wait for each other, and not both.
+    ids.sort_unstable();
+    let mut found = HashMap::with_capacity(ids.len());
+    for ids in ids.chunks(SEVERAL) {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM cloudkitty_storage_states WHERE id IN ({}) ORDER BY id{}",
+            placeholders(ids.len()),
+            for_update(transaction)
+        );
+        let ids = ids.iter().map(|id| Value::from(*id));
+        let rows = transaction.query_all_raw(statement(transaction, &sql, ids)).await;
+        for row in rows.to("read scopes")? {
+            let state = read_row(&row)?;
+            found.insert(state.id, state);
+        }
+    }
+    Ok(found)
 }
 
 /// Keeps others from writing what belongs to a scope, until the transaction ends.
@@ -278,17 +309,76 @@ pub(super) async fn move_to(
     id: i64,
     begin: DateTime<Utc>,
 ) -> Result<(), StateError> {
-    let sql = "UPDATE cloudkitty_storage_states SET last_processed_timestamp = ? WHERE id = ?";
-    let values = [date_value(transaction, begin.naive_utc()), id.into()];
-    let update = statement(transaction, sql, values);
-    transaction.execute_raw(update).await.to("move a scope")?;
+    move_all_to(transaction, &[id], begin).await
+}
+
+/// Sets the begin of the last period of several rows.
+pub(super) async fn move_all_to(
+    transaction: &Transaction,
+    ids: &[i64],
+    begin: DateTime<Utc>,
+) -> Result<(), StateError> {
+    for ids in ids.chunks(SEVERAL) {
+        let sql = format!(
+            "UPDATE cloudkitty_storage_states SET last_processed_timestamp = ? WHERE id IN ({})",
+            placeholders(ids.len())
+        );
+        let values = std::iter::once(date_value(transaction, begin.naive_utc()))
+            .chain(ids.iter().map(|id| Value::from(*id)));
+        let update = statement(transaction, &sql, values);
+        transaction.execute_raw(update).await.to("move scopes")?;
+    }
+    Ok(())
+}
+
+/// A scope that has no row yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NewScope<'a> {
+    pub identifier: &'a str,
+    pub keys: &'a ScopeKeys,
+    /// Begin of its last period.
+    pub begin: DateTime<Utc>,
+    /// Activation date.
+    pub now: DateTime<Utc>,
+}
+
+const INSERT: &str = "INSERT INTO cloudkitty_storage_states (last_processed_timestamp, identifier, \
+     scope_key, fetcher, collector, scope_activation_toggle_date, active) VALUES";
+
+impl NewScope<'_> {
+    /// Its row, for [`INSERT`].
+    fn values(&self, connection: &impl ConnectionTrait, active: bool) -> [Value; 7] {
+        let [scope_key, fetcher, collector] = self.keys.values();
+        let [begin, now] = [self.begin, self.now].map(|at| date_value(connection, at.naive_utc()));
+        [begin, self.identifier.into(), scope_key, fetcher, collector, now, active.into()]
+    }
+}
+
+/// Adds the rows of scopes that had none, and are active.
+pub(super) async fn add_all(
+    transaction: &Transaction,
+    scopes: &[NewScope<'_>],
+) -> Result<(), StateError> {
+    for scopes in scopes.chunks(SEVERAL) {
+        let rows = vec!["(?, ?, ?, ?, ?, ?, ?)"; scopes.len()].join(", ");
+        let values = scopes.iter().flat_map(|scope| scope.values(transaction, true));
+        let insert = statement(transaction, &format!("{INSERT} {rows}"), values);
+        match transaction.execute_raw(insert).await {
+            // Of one of them.
+            Err(source) if is_duplicate(&source) => {
+                let names: Vec<_> = scopes.iter().map(|scope| scope.identifier).collect();
+                return Err(StateError::Moved(names.join("`, `")));
+            }
+            result => result.to("add scopes")?,
+        };
+    }
     Ok(())
 }
 
 /// Adds the row of a scope that had none. `now` is its activation date.
 ///
 /// # Errors
-/// A database that fails, a row that someone else has added meanwhile.
+/// As [`insert`].
 pub async fn add(
     connection: &impl ConnectionTrait,
     identifier: &str,
@@ -300,10 +390,10 @@ pub async fn add(
 }
 
 /// Adds the row of a scope, and gives it: begin of its last period, and whether
-/// it is active.
+/// it is active. `now` is its activation date.
 ///
 /// # Errors
-/// As [`add`].
+/// A database that fails, a row that someone else has added meanwhile.
 pub async fn insert(
     connection: &impl ConnectionTrait,
     identifier: &str,
@@ -311,20 +401,9 @@ pub async fn insert(
     (begin, active): (DateTime<Utc>, bool),
     now: DateTime<Utc>,
 ) -> Result<ScopeState, StateError> {
-    let sql = "INSERT INTO cloudkitty_storage_states (last_processed_timestamp, identifier, \
-               scope_key, fetcher, collector, scope_activation_toggle_date, active) \
-               VALUES (?, ?, ?, ?, ?, ?, ?)";
-    let [scope_key, fetcher, collector] = keys.values();
-    let values = [
-        date_value(connection, begin.naive_utc()),
-        identifier.into(),
-        scope_key,
-        fetcher,
-        collector,
-        date_value(connection, now.naive_utc()),
-        active.into(),
-    ];
-    match insert_row(connection, sql, values).await {
+    let sql = format!("{INSERT} (?, ?, ?, ?, ?, ?, ?)");
+    let values = NewScope { identifier, keys, begin, now }.values(connection, active);
+    match insert_row(connection, &sql, values).await {
         Ok(id) => Ok(ScopeState {
             id,
             identifier: identifier.to_owned(),

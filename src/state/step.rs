@@ -6,6 +6,8 @@
 //! It ends with nothing if the scope does not stand where it stood when the
 //! period was chosen, whoever moved it.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::ConnectionTrait;
 
@@ -13,7 +15,7 @@ use super::{
     Context, StateError, Transaction, date_value, for_update, periods,
     reprocessing::{self, Reprocessing},
     resets,
-    scopes::{self, ScopeKeys, ScopeState},
+    scopes::{self, NewScope, ScopeKeys, ScopeState},
     statement,
 };
 use crate::time::Period;
@@ -74,25 +76,16 @@ impl Step<'_> {
         }
     }
 
-    /// Sees to it that the step can be taken, and that nobody else takes one with
-    /// this scope before the transaction ends.
-    pub(crate) async fn check(&self, transaction: &Transaction) -> Result<(), StateError> {
+    /// Takes the step, after a check of its own.
+    pub(crate) async fn take(&self, transaction: &Transaction) -> Result<(), StateError> {
+        take_all(transaction, std::slice::from_ref(self)).await
+    }
+
+    /// [`check_all`] of a step that does not advance.
+    async fn check(&self, transaction: &Transaction) -> Result<(), StateError> {
         match self {
+            Self::Advance { .. } => Ok(()),
             Self::Stay { scope_id } => scopes::lock(transaction, scope_id).await,
-            Self::Advance { scope_id, keys, known, seconds, .. } => {
-                let present = match known {
-                    Some(known) => scopes::locked(transaction, known.id).await?,
-                    // Who adds one of this name meanwhile makes ours a duplicate.
-                    None => scopes::find(transaction, scope_id, keys, "").await?,
-                };
-                let stands = |state: Option<&ScopeState>| state.map(|s| (s.id, s.last_processed));
-                // A row without keys may have become another processor's meanwhile.
-                let is_ours = present.as_ref().is_none_or(|state| state.has(keys));
-                if stands(present.as_ref()) != stands(*known) || !is_ours {
-                    return Err(StateError::Moved((*scope_id).to_owned()));
-                }
-                periods::verify(transaction, keys, *seconds).await
-            }
             Self::Reset { scope, request, .. } => {
                 let is_there = scopes::locked(transaction, scope.id).await?.is_some();
                 let is_asked = match request {
@@ -121,15 +114,10 @@ impl Step<'_> {
         }
     }
 
-    /// Takes the step, after a [`Self::check`] of its own.
-    pub(crate) async fn take(&self, transaction: &Transaction) -> Result<(), StateError> {
-        self.check(transaction).await?;
+    /// [`take_all`] of a step that does not advance.
+    async fn take_checked(&self, transaction: &Transaction) -> Result<(), StateError> {
         match self {
-            Self::Stay { .. } => Ok(()),
-            Self::Advance { scope_id, keys, known, begin, now, .. } => match known {
-                Some(known) => scopes::move_to(transaction, known.id, *begin).await,
-                None => scopes::add(transaction, scope_id, keys, *begin, *now).await,
-            },
+            Self::Stay { .. } | Self::Advance { .. } => Ok(()),
             Self::Reset { scope, last, request } => {
                 if let Some(id) = request {
                     resets::done(transaction, *id).await?;
@@ -151,4 +139,79 @@ impl Step<'_> {
             }
         }
     }
+}
+
+/// Sees to it that steps of different scopes can be taken, and that nobody else takes
+/// one with these before the transaction ends. Those that advance, which there
+/// may be hundreds of, are looked at together.
+pub(crate) async fn check_all(
+    transaction: &Transaction,
+    steps: &[Step<'_>],
+) -> Result<(), StateError> {
+    let known = steps.iter().filter_map(|step| match step {
+        Step::Advance { known, .. } => known.map(|known| known.id),
+        _ => None,
+    });
+    let locked = scopes::all_locked(transaction, known.collect()).await?;
+    // Scopes that are new, by what they and their periods have in common.
+    let mut kinds: Vec<(&ScopeKeys, i64, Vec<&str>)> = Vec::new();
+    for step in steps {
+        let Step::Advance { scope_id, keys, known, seconds, .. } = step else {
+            step.check(transaction).await?;
+            continue;
+        };
+        if !kinds.iter().any(|kind| (kind.0, kind.1) == (*keys, *seconds)) {
+            kinds.push((*keys, *seconds, Vec::new()));
+        }
+        let Some(known) = known else {
+            let kind = kinds.iter_mut().find(|kind| (kind.0, kind.1) == (*keys, *seconds));
+            kind.into_iter().for_each(|(.., new)| new.push(*scope_id));
+            continue;
+        };
+        // A row without keys may have become another processor's meanwhile.
+        let stands = locked.get(&known.id).is_some_and(|present| {
+            present.last_processed == known.last_processed && present.has(keys)
+        });
+        if !stands {
+            return Err(StateError::Moved((*scope_id).to_owned()));
+        }
+    }
+    for (keys, seconds, new) in kinds {
+        periods::verify(transaction, keys, seconds).await?;
+        // Who adds one of these names from now on makes ours a duplicate.
+        if scopes::named(transaction, &new, keys).await?.is_empty() {
+            continue;
+        }
+        for scope_id in new {
+            if scopes::find(transaction, scope_id, keys, "").await?.is_some() {
+                return Err(StateError::Moved(scope_id.to_owned()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes steps of different scopes, after a [`check_all`] of its own.
+pub(crate) async fn take_all(
+    transaction: &Transaction,
+    steps: &[Step<'_>],
+) -> Result<(), StateError> {
+    check_all(transaction, steps).await?;
+    let mut moves: BTreeMap<DateTime<Utc>, Vec<i64>> = BTreeMap::new();
+    let mut new = Vec::new();
+    for step in steps {
+        match step {
+            Step::Advance { known: Some(known), begin, .. } => {
+                moves.entry(*begin).or_default().push(known.id);
+            }
+            Step::Advance { scope_id: identifier, keys, known: None, begin, now, .. } => {
+                new.push(NewScope { identifier, keys, begin: *begin, now: *now });
+            }
+            _ => step.take_checked(transaction).await?,
+        }
+    }
+    for (begin, ids) in moves {
+        scopes::move_all_to(transaction, &ids, begin).await?;
+    }
+    scopes::add_all(transaction, &new).await
 }

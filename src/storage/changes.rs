@@ -8,7 +8,7 @@
 //! their sums over scopes are the same at two moments only if nothing was committed
 //! between them that is in the window.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use sea_orm::{ConnectionTrait, Value as SqlValue};
 
@@ -140,5 +140,43 @@ impl<'a> Changes<'a> {
             transaction.execute_raw(insert).await.to("note changes")?;
         }
         Ok(())
+    }
+}
+
+/// How far the periods of scopes reach, in seconds.
+#[derive(Debug)]
+pub(super) struct Reaches(HashMap<String, i64>);
+
+impl Reaches {
+    /// Those of some scopes.
+    pub async fn of(
+        connection: &impl ConnectionTrait,
+        store: &str,
+        scope_key: &str,
+        scopes: &[&str],
+    ) -> Result<Self, StorageError> {
+        let action = "look how far scopes reach";
+        let mut reaches = HashMap::with_capacity(scopes.len());
+        for scopes in scopes.chunks(BATCH) {
+            let sql = format!(
+                "SELECT scope_id, end_epoch FROM ratekitty_changes \
+                 WHERE store = ? AND scope_key = ? AND scope_id IN ({})",
+                placeholders(scopes.len())
+            );
+            let scopes = scopes.iter().map(|scope| SqlValue::from(*scope));
+            let values = [SqlValue::from(store), scope_key.into()].into_iter().chain(scopes);
+            let rows = connection.query_all_raw(statement(connection, &sql, values)).await;
+            for row in rows.to(action)? {
+                let reach = row.try_get_by_index(1).to(action)?;
+                reaches.insert(row.try_get_by_index(0).to(action)?, reach);
+            }
+        }
+        Ok(Self(reaches))
+    }
+
+    /// Whether a scope has nothing from an instant on, whoever may have written it: then
+    /// there is nothing to look for, however much there is of the time before.
+    pub fn end_before(&self, scope_id: &str, begin: i64) -> bool {
+        self.0.get(scope_id).is_none_or(|end| *end <= begin)
     }
 }

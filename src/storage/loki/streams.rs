@@ -11,11 +11,13 @@
 //! leaves entries that no read sees. The same period with the same content is
 //! then pushed to the same place, where Loki recognises each entry that it has.
 
+use std::collections::{BTreeSet, HashMap};
+
 use sea_orm::{ConnectionTrait, QueryResult, Value as SqlValue};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    state::{Context, Transaction, for_update, insert_row, placeholders, statement},
+    state::{Context, Transaction, for_update, given, or_update, placeholders, statement},
     storage::{StorageError, heads::Kept},
     time::Period,
 };
@@ -25,6 +27,13 @@ const CLOSED: &str = "closed";
 
 /// Streams locked in one statement.
 const LOCKED: usize = 500;
+
+/// Streams written in one statement: 14 values each, and SQLite takes 32,766.
+const SAVED: usize = 500;
+
+/// Columns that change after a stream has begun.
+const CHANGEABLE: [&str; 6] =
+    ["uneven", "first_epoch", "last_epoch", "known_ns", "pending_ns", "digest"];
 
 /// Nanoseconds in a second.
 pub const SECOND: i64 = 1_000_000_000;
@@ -36,7 +45,7 @@ const SPREAD: u64 = 900_000_000;
 /// A stream, as the state database knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stream {
-    /// Row number.
+    /// Row number; 0 before it has a row.
     pub id: i64,
     /// Value of its label `ratekitty`.
     pub label: String,
@@ -44,6 +53,8 @@ pub struct Stream {
     pub scope_key: String,
     /// Identifier of its scope.
     pub scope_id: String,
+    /// Who writes it; nobody in particular what is appended.
+    pub writer: String,
     /// Whether it holds points that were added beside what the processor rates.
     pub appended: bool,
     /// Whether it holds points that Loki's expressions cannot tell.
@@ -62,8 +73,8 @@ pub struct Stream {
     pub digest: String,
 }
 
-const COLUMNS: &str = "id, label, scope_key, scope_id, appended, uneven, period_seconds, first_epoch, \
-     last_epoch, known_ns, pending_ns, digest";
+const COLUMNS: &str = "id, label, scope_key, scope_id, writer, appended, uneven, period_seconds, \
+     first_epoch, last_epoch, known_ns, pending_ns, digest";
 
 impl Stream {
     /// Seconds from the begin of a period to its entries. They stand in the
@@ -119,6 +130,7 @@ impl Stream {
             label: row.try_get("", "label").to(action)?,
             scope_key: row.try_get("", "scope_key").to(action)?,
             scope_id: row.try_get("", "scope_id").to(action)?,
+            writer: row.try_get("", "writer").to(action)?,
             appended: row.try_get("", "appended").to(action)?,
             uneven: row.try_get("", "uneven").to(action)?,
             period_seconds: number("period_seconds")?,
@@ -175,52 +187,21 @@ impl<'a> Owner<'a> {
         vec![self.store.into(), self.scope_key.into(), self.scope_id.into()]
     }
 
-    /// Its streams that this writer may write, the newest first; nobody else may change them until the
-    /// transaction ends.
+    /// Its streams that this writer may write, the newest first; nobody else may
+    /// change them until the transaction ends.
     pub async fn streams(&self, transaction: &Transaction) -> Result<Vec<Stream>, StorageError> {
-        let action = "read streams";
-        // First found and then locked by number: a database may look through a small
-        // table, and lock what others are writing.
-        let sql = "SELECT id FROM ratekitty_streams \
-                   WHERE store = ? AND scope_key = ? AND scope_id = ? AND (appended OR writer = ?)";
-        let mut values = self.values();
-        values.push(self.writer.into());
-        let rows = transaction.query_all_raw(statement(transaction, sql, values)).await;
-        let ids = rows
-            .to(action)?
-            .iter()
-            .map(|row| row.try_get::<i64>("", "id").to(action))
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut streams = Vec::with_capacity(ids.len());
-        for ids in ids.chunks(LOCKED) {
-            let sql = format!(
-                "SELECT {COLUMNS} FROM ratekitty_streams WHERE id IN ({}) ORDER BY id{}",
-                placeholders(ids.len()),
-                for_update(transaction)
-            );
-            let ids = ids.iter().map(|id| SqlValue::from(*id));
-            let rows = transaction.query_all_raw(statement(transaction, &sql, ids)).await;
-            for row in rows.to(action)? {
-                streams.push(Stream::read(&row)?);
-            }
-        }
-        streams.sort_by_key(|stream| std::cmp::Reverse(stream.id));
-        Ok(streams)
+        Ok(Streams::of_all(transaction, &[*self]).await?.of(*self))
     }
 
-    /// Begins a stream with the period that begins at `first`.
-    pub async fn begin_stream(
-        &self,
-        transaction: &Transaction,
-        appended: bool,
-        period: Period,
-    ) -> Result<Stream, StorageError> {
+    /// A stream that begins with a period; [`save_all`] makes its row.
+    pub fn new_stream(&self, appended: bool, period: Period) -> Stream {
         let first = period.begin.timestamp();
         let mut stream = Stream {
             id: 0,
             label: new_label(),
             scope_key: self.scope_key.to_owned(),
             scope_id: self.scope_id.to_owned(),
+            writer: if appended { "" } else { self.writer }.to_owned(),
             appended,
             uneven: false,
             period_seconds: period.seconds(),
@@ -231,23 +212,7 @@ impl<'a> Owner<'a> {
             digest: String::new(),
         };
         stream.known_ns = stream.second_ns(first);
-        let sql = "INSERT INTO ratekitty_streams (store, scope_key, scope_id, label, appended, \
-                   uneven, period_seconds, first_epoch, last_epoch, known_ns, digest, writer) \
-                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-        let mut values = self.values();
-        values.extend([
-            stream.label.as_str().into(),
-            appended.into(),
-            false.into(),
-            stream.period_seconds.into(),
-            first.into(),
-            first.into(),
-            stream.known_ns.into(),
-            SqlValue::from(""),
-            if appended { "" } else { self.writer }.into(),
-        ]);
-        stream.id = insert_row(transaction, sql, values).await.to("begin a stream")?;
-        Ok(stream)
+        stream
     }
 
     /// Notes that entries do not count any more: those of a stream, or, without
@@ -288,7 +253,7 @@ impl<'a> Owner<'a> {
                 stream.last = begin - stream.period_seconds;
             }
             stream.close();
-            save(transaction, stream).await?;
+            save(transaction, self.store, stream).await?;
         }
         Ok(())
     }
@@ -309,20 +274,143 @@ impl<'a> Owner<'a> {
     }
 }
 
+/// Streams of several scopes, which nobody else may change until the transaction ends.
+#[derive(Debug)]
+pub struct Streams(HashMap<String, Vec<Stream>>);
+
+impl Streams {
+    /// Those of owners in one store and with one scope key, that their writers may write.
+    pub async fn of_all(
+        transaction: &Transaction,
+        owners: &[Owner<'_>],
+    ) -> Result<Self, StorageError> {
+        let action = "read streams";
+        let mut ids: Vec<i64> = Vec::with_capacity(owners.len());
+        for owners in owners.chunks(LOCKED) {
+            let Some(Owner { store, scope_key, .. }) = owners.first() else { continue };
+            let writers: BTreeSet<&str> = owners.iter().map(|owner| owner.writer).collect();
+            // First found and then locked by number: a database may look through a small
+            // table, and lock what others are writing.
+            let sql = format!(
+                "SELECT id FROM ratekitty_streams WHERE store = ? AND scope_key = ? \
+                 AND scope_id IN ({}) AND (appended OR writer IN ({}))",
+                placeholders(owners.len()),
+                placeholders(writers.len())
+            );
+            let scopes = owners.iter().map(|owner| owner.scope_id);
+            let values = [*store, *scope_key].into_iter().chain(scopes).chain(writers);
+            let values = values.map(SqlValue::from);
+            let rows = transaction.query_all_raw(statement(transaction, &sql, values)).await;
+            for row in rows.to(action)? {
+                ids.push(row.try_get("", "id").to(action)?);
+            }
+        }
+        ids.sort_unstable();
+        let mut streams: HashMap<String, Vec<Stream>> = HashMap::with_capacity(owners.len());
+        for ids in ids.chunks(LOCKED) {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM ratekitty_streams WHERE id IN ({}) ORDER BY id{}",
+                placeholders(ids.len()),
+                for_update(transaction)
+            );
+            let ids = ids.iter().map(|id| SqlValue::from(*id));
+            let rows = transaction.query_all_raw(statement(transaction, &sql, ids)).await;
+            for row in rows.to(action)? {
+                let stream = Stream::read(&row)?;
+                streams.entry(stream.scope_id.clone()).or_default().push(stream);
+            }
+        }
+        Ok(Self(streams))
+    }
+
+    /// Those that an owner may write, the newest first.
+    pub fn of(&self, owner: Owner<'_>) -> Vec<Stream> {
+        let all = self.0.get(owner.scope_id).map(Vec::as_slice).unwrap_or_default();
+        let own = all.iter().filter(|stream| stream.appended || stream.writer == owner.writer);
+        own.rev().cloned().collect()
+    }
+}
+
 /// Writes the changeable columns of a stream.
-pub async fn save(transaction: &Transaction, stream: &Stream) -> Result<(), StorageError> {
-    let sql = "UPDATE ratekitty_streams SET uneven = ?, first_epoch = ?, last_epoch = ?, \
-               known_ns = ?, pending_ns = ?, digest = ? WHERE id = ?";
-    let values = [
-        stream.uneven.into(),
-        stream.first.into(),
-        stream.last.into(),
-        stream.known_ns.into(),
-        stream.pending_ns.into(),
-        stream.digest.as_str().into(),
-        stream.id.into(),
-    ];
-    transaction.execute_raw(statement(transaction, sql, values)).await.to("note a stream")?;
+pub async fn save(
+    transaction: &Transaction,
+    store: &str,
+    stream: &Stream,
+) -> Result<(), StorageError> {
+    let mut streams = [&mut stream.clone()];
+    save_all(transaction, store, &mut streams).await
+}
+
+/// Writes the changeable columns of streams, and makes rows of those that have none.
+pub async fn save_all(
+    transaction: &Transaction,
+    store: &str,
+    streams: &mut [&mut Stream],
+) -> Result<(), StorageError> {
+    let (mut new, known): (Vec<&mut Stream>, Vec<&mut Stream>) =
+        streams.iter_mut().map(|stream| &mut **stream).partition(|stream| stream.id == 0);
+    let set = CHANGEABLE.map(|column| format!("{column} = {}", given(transaction, column)));
+    let or_update = format!(" {} {}", or_update(transaction, "id"), set.join(", "));
+    for known in known.chunks(SAVED) {
+        insert(transaction, store, known, &or_update).await?;
+    }
+    for new in new.chunks_mut(SAVED) {
+        insert(transaction, store, new, "").await?;
+        let action = "begin streams";
+        let sql = format!(
+            "SELECT id, label FROM ratekitty_streams WHERE label IN ({})",
+            placeholders(new.len())
+        );
+        let labels = new.iter().map(|stream| SqlValue::from(stream.label.as_str()));
+        let rows = transaction.query_all_raw(statement(transaction, &sql, labels)).await;
+        let mut ids: HashMap<String, i64> = HashMap::with_capacity(new.len());
+        for row in rows.to(action)? {
+            ids.insert(row.try_get("", "label").to(action)?, row.try_get("", "id").to(action)?);
+        }
+        for stream in new {
+            let missing = || StorageError::Damaged("a stream was not written".to_owned());
+            stream.id = *ids.get(&stream.label).ok_or_else(missing)?;
+        }
+    }
+    Ok(())
+}
+
+/// Inserts rows of streams: with their numbers, if they have any. `end` ends the statement.
+async fn insert(
+    transaction: &Transaction,
+    store: &str,
+    streams: &[&mut Stream],
+    end: &str,
+) -> Result<(), StorageError> {
+    let Some(first) = streams.first() else { return Ok(()) };
+    let has_number = first.id != 0;
+    let id = if has_number { ", id" } else { "" };
+    let row = format!("({})", placeholders(13 + usize::from(has_number)));
+    let sql = format!(
+        "INSERT INTO ratekitty_streams (store, scope_key, scope_id, label, appended, uneven, \
+         period_seconds, first_epoch, last_epoch, known_ns, pending_ns, digest, writer{id}) \
+         VALUES {}{end}",
+        vec![row.as_str(); streams.len()].join(", ")
+    );
+    let values = streams.iter().flat_map(|stream| {
+        let values: [SqlValue; 13] = [
+            store.into(),
+            stream.scope_key.as_str().into(),
+            stream.scope_id.as_str().into(),
+            stream.label.as_str().into(),
+            stream.appended.into(),
+            stream.uneven.into(),
+            stream.period_seconds.into(),
+            stream.first.into(),
+            stream.last.into(),
+            stream.known_ns.into(),
+            stream.pending_ns.into(),
+            stream.digest.as_str().into(),
+            stream.writer.as_str().into(),
+        ];
+        values.into_iter().chain(has_number.then(|| stream.id.into()))
+    });
+    transaction.execute_raw(statement(transaction, &sql, values)).await.to("note streams")?;
     Ok(())
 }
 

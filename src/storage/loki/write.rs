@@ -17,15 +17,15 @@ use super::{
     line::{self, LineWriter},
     logql,
     push::{Entry, StreamEntries},
-    streams::{self, Owner, SECOND, Span, Stream},
+    streams::{self, Owner, SECOND, Span, Stream, Streams},
 };
 use crate::{
     config::sections::storage_loki::PushFormat,
     dataframe::DataFrame,
-    state::{Context, Step, Transaction, statement},
+    state::{Context, Step, Transaction, check_all, statement, take_all},
     storage::{
         Replacement, StorageError,
-        changes::Changes,
+        changes::{Changes, Reaches},
         heads::{Block, Place, blocks_of, scopes_of, sorted_blocks, write_heads},
     },
     time::Period,
@@ -129,7 +129,9 @@ impl<'a> Prepared<'a> {
 
 /// A stream with what is to be written to it.
 struct Write<'a> {
-    scope_id: &'a str,
+    owner: Owner<'a>,
+    /// Tells apart what is written.
+    digest: &'a str,
     stream: Stream,
     /// By period, oldest first.
     parts: Vec<Prepared<'a>>,
@@ -169,38 +171,48 @@ impl LokiStorage {
             |replacement| Prepared::of(replacement, self.structured_metadata, self.client.format());
         let mut prepared = replacements.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
         let digests: Vec<String> = prepared.iter().map(|parts| Prepared::digest(parts)).collect();
+        let steps: Vec<Step<'_>> = replacements.iter().map(|one| one.step).collect();
+        let scopes: Vec<&str> = replacements.iter().map(|one| one.scope_id).collect();
+        let writers: Vec<String> = steps.iter().map(Step::writer).collect();
+        let owners = scopes.iter().zip(&writers);
+        let owners: Vec<Owner<'_>> =
+            owners.map(|(scope_id, writer)| self.owner(scope_id, writer)).collect();
         let mut tries = 0;
         loop {
             let transaction = self.database.begin().await?;
+            // Nothing is pushed that could not count.
+            check_all(&transaction, &steps).await?;
+            let reaches = self.reaches(&transaction, &scopes).await?;
+            let streams = Streams::of_all(&transaction, &owners).await?;
             let mut writes = Vec::with_capacity(replacements.len());
             let given = replacements.iter().zip(std::mem::take(&mut prepared)).zip(&digests);
-            for ((replacement, mut parts), digest) in given {
-                // Nothing is pushed that could not count.
-                replacement.step.check(&transaction).await?;
-                let writer = replacement.step.writer();
-                let owner = self.owner(replacement.scope_id, &writer);
+            for (((replacement, mut parts), digest), owner) in given.zip(owners.iter().copied()) {
                 let time = replacement.time();
-                owner.kept().check_replaceable(&transaction, time, self.beside_others).await?;
-                let stream = intend_to_replace(&transaction, owner, &mut parts, digest).await?;
+                if !reaches.end_before(replacement.scope_id, time.begin.timestamp()) {
+                    owner.kept().check_replaceable(&transaction, time, self.beside_others).await?;
+                }
+                let streams = streams.of(owner);
+                let stream =
+                    intend_to_replace(&transaction, owner, streams, &mut parts, digest).await?;
                 let offsets = vec![0; parts.len()];
-                let Replacement { scope_id, step, .. } = *replacement;
-                let write = stream.map(|stream| Write { scope_id, stream, parts, offsets });
-                writes.push((step, digest, write));
+                let write = stream.map(|stream| Write { owner, digest, stream, parts, offsets });
+                writes.push(write);
             }
-            let has_entries = writes
-                .iter()
-                .filter_map(|(.., write)| write.as_ref())
-                .any(|write| write.parts.iter().any(|part| !part.entries.is_empty()));
+            let mut streams: Vec<_> =
+                writes.iter_mut().flatten().map(|write| &mut write.stream).collect();
+            streams::save_all(&transaction, &self.store, &mut streams).await?;
+            let pushed: Vec<&Write<'_>> = writes.iter().flatten().collect();
+            let has_entries =
+                pushed.iter().any(|write| write.parts.iter().any(|part| !part.entries.is_empty()));
             if !has_entries {
-                self.finish(&transaction, &mut writes).await?;
+                self.finish(&transaction, &steps, &pushed).await?;
                 return Ok(transaction.commit().await.to("commit a period")?);
             }
             transaction.commit().await.to("note a push")?;
-            let pushed: Vec<_> = writes.iter().filter_map(|(.., write)| write.as_ref()).collect();
             match self.push(&pushed).await {
                 Ok(()) => {
                     let transaction = self.database.begin().await?;
-                    let superseded = self.finish(&transaction, &mut writes).await?;
+                    let superseded = self.finish(&transaction, &steps, &pushed).await?;
                     transaction.commit().await.to("commit a period")?;
                     self.clean_up(&superseded).await;
                     return Ok(());
@@ -208,18 +220,15 @@ impl LokiStorage {
                 // A stream is further than we know: after the loss of state,
                 // perhaps. New ones take the periods.
                 Err(error) if error.is_too_far_behind() && tries == 0 => {
-                    let scopes: Vec<_> = pushed.iter().map(|write| write.scope_id).collect();
+                    let scopes: Vec<_> = pushed.iter().map(|write| write.owner.scope_id).collect();
                     let scopes = scopes.join("`, `");
                     warn!(
                         error = %error,
                         "A stream in Loki, of one of these scopes, is further than the state database says; what is rated goes into new ones: `{scopes}`"
                     );
                     let transaction = self.database.begin().await?;
-                    for (step, _, write) in &writes {
-                        let Some(write) = write else { continue };
-                        let writer = step.writer();
-                        let owner = self.owner(write.scope_id, &writer);
-                        owner.give_up_push(&transaction, &write.stream).await?;
+                    for write in pushed {
+                        write.owner.give_up_push(&transaction, &write.stream).await?;
                     }
                     transaction.commit().await.to("give up a push")?;
                     tries += 1;
@@ -228,7 +237,7 @@ impl LokiStorage {
             }
             // Of those that are kept already, nothing is left to write: made again,
             // they are found kept again.
-            for (replacement, (.., write)) in replacements.iter().zip(writes) {
+            for (replacement, write) in replacements.iter().zip(writes) {
                 prepared.push(match write {
                     Some(write) => write.parts,
                     None => prepare(replacement)?,
@@ -237,26 +246,26 @@ impl LokiStorage {
         }
     }
 
-    /// Makes pushed periods count and takes their steps. Gives what they superseded.
+    /// Makes pushed periods count, in place of what their writers wrote before, and takes
+    /// their steps. What is not among the writes is kept: the stop came between the
+    /// storage's yes and the move of the scope's state. Gives what they superseded.
     async fn finish(
         &self,
         transaction: &Transaction,
-        writes: &mut [(Step<'_>, &String, Option<Write<'_>>)],
+        steps: &[Step<'_>],
+        writes: &[&Write<'_>],
     ) -> Result<Vec<(i64, Span)>, StorageError> {
-        let mut superseded = Vec::new();
-        let mut changes = Changes::default();
-        for (step, digest, write) in writes {
-            step.take(transaction).await?;
-            // What is not written is kept: the stop came between the storage's yes
-            // and the move of the scope's state.
-            if let Some(write) = write {
-                let writer = step.writer();
-                superseded.extend(self.settle(transaction, write, digest, Some(&writer)).await?);
-                changes.wrote(&self.scope_key, write.scope_id, write.time());
-            }
-        }
-        changes.save(transaction, &self.store).await?;
-        Ok(superseded)
+        take_all(transaction, steps).await?;
+        self.settle(transaction, writes, false).await
+    }
+
+    /// How far the scopes of replacements reach.
+    async fn reaches(
+        &self,
+        transaction: &Transaction,
+        scopes: &[&str],
+    ) -> Result<Reaches, StorageError> {
+        Reaches::of(transaction, &self.store, &self.scope_key, scopes).await
     }
 
     pub(super) async fn write_beside(&self, frames: &[DataFrame]) -> Result<(), StorageError> {
@@ -276,22 +285,25 @@ impl LokiStorage {
             let parts = periods.into_iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
             writes.push((scope_id, parts));
         }
+        let digests: Vec<String> =
+            writes.iter().map(|(_, parts)| Prepared::digest(parts)).collect();
+        let owners: Vec<Owner<'_>> =
+            writes.iter().map(|(scope_id, _)| self.owner(scope_id, "")).collect();
         let transaction = self.database.begin().await?;
-        let mut intended = Vec::new();
-        for (scope_id, mut parts) in writes {
-            let digest = Prepared::digest(&parts);
-            let owner = self.owner(scope_id, "");
-            let (stream, offsets) =
-                intend_to_append(&transaction, owner, &mut parts, &digest).await?;
-            intended.push((digest, Write { scope_id, stream, parts, offsets }));
+        let streams = Streams::of_all(&transaction, &owners).await?;
+        let mut intended = Vec::with_capacity(writes.len());
+        for (((_, mut parts), digest), owner) in writes.into_iter().zip(&digests).zip(owners) {
+            let (stream, offsets) = intend_to_append(owner, streams.of(owner), &mut parts, digest)?;
+            intended.push(Write { owner, digest, stream, parts, offsets });
         }
+        let mut streams: Vec<_> = intended.iter_mut().map(|write| &mut write.stream).collect();
+        streams::save_all(&transaction, &self.store, &mut streams).await?;
         transaction.commit().await.to("note a push")?;
-        let writes: Vec<_> = intended.iter().map(|(_, write)| write).collect();
+        let writes: Vec<&Write<'_>> = intended.iter().collect();
         if let Err(error) = self.push(&writes).await {
             let transaction = self.database.begin().await?;
-            for (_, write) in &intended {
-                let owner = self.owner(write.scope_id, "");
-                match owner.give_up_push(&transaction, &write.stream).await {
+            for write in writes {
+                match write.owner.give_up_push(&transaction, &write.stream).await {
                     // Someone else gave it up already.
                     Ok(()) | Err(StorageError::Overtaken(_)) => {}
                     Err(error) => return Err(error),
@@ -301,12 +313,7 @@ impl LokiStorage {
             return Err(error.into());
         }
         let transaction = self.database.begin().await?;
-        let mut changes = Changes::default();
-        for (digest, write) in &mut intended {
-            self.settle(&transaction, write, digest, None).await?;
-            changes.wrote(&self.scope_key, write.scope_id, write.time());
-        }
-        changes.save(&transaction, &self.store).await?;
+        self.settle(&transaction, &writes, true).await?;
         Ok(transaction.commit().await.to("commit data points")?)
     }
 
@@ -345,50 +352,62 @@ impl LokiStorage {
         stream::iter(pushes).buffer_unordered(at_once).try_collect().await
     }
 
-    /// Makes pushed entries count, in place of what their writer wrote before; what
-    /// has no writer is appended. Gives what they superseded.
+    /// Makes pushed entries count: appended ones beside what there is, others in place of
+    /// what their writer wrote before. Gives what they superseded.
     async fn settle(
         &self,
         transaction: &Transaction,
-        write: &mut Write<'_>,
-        digest: &str,
-        writer: Option<&str>,
+        writes: &[&Write<'_>],
+        appended: bool,
     ) -> Result<Vec<(i64, Span)>, StorageError> {
-        let (appended, writer) = (writer.is_none(), writer.unwrap_or_default());
-        let owner = self.owner(write.scope_id, writer);
-        let streams = owner.streams(transaction).await?;
-        let Some(stream) = streams.iter().find(|stream| stream.id == write.stream.id) else {
-            return Err(StorageError::Overtaken(write.scope_id.to_owned()));
-        };
-        if stream.pending_ns.is_none() || stream.digest != digest {
-            return Err(StorageError::Overtaken(write.scope_id.to_owned()));
-        }
-        let mut superseded = Vec::new();
-        let time = write.parts.first().zip(write.parts.last());
-        if let Some((first, last)) = time.filter(|_| !appended) {
-            let time = Period { begin: first.period.begin, end: last.period.end };
-            superseded = replace_heads(transaction, owner, &streams, stream, time).await?;
-        }
-        let mut heads = Vec::new();
-        for (part, offset) in write.parts.iter().zip(&write.offsets) {
-            let mut offset = *offset;
-            for block in &part.blocks {
-                let place = Place {
-                    store: &self.store,
-                    scope_key: &self.scope_key,
-                    appended,
-                    writer,
-                    stream: Some((stream.id, offset)),
-                };
-                heads.push((place, block));
-                offset += i64::try_from(block.points.len()).unwrap_or(i64::MAX);
+        let owners: Vec<Owner<'_>> = writes.iter().map(|write| write.owner).collect();
+        let scopes: Vec<&str> = owners.iter().map(|owner| owner.scope_id).collect();
+        let all = Streams::of_all(transaction, &owners).await?;
+        let reaches = self.reaches(transaction, &scopes).await?;
+        let (mut superseded, mut settled) = (Vec::new(), Vec::with_capacity(writes.len()));
+        let (mut heads, mut changes) = (Vec::new(), Changes::default());
+        for write in writes {
+            let (owner, (begin, end)) = (write.owner, write.time());
+            let streams = all.of(owner);
+            let is_waiting = |stream: &&Stream| {
+                stream.id == write.stream.id
+                    && stream.pending_ns.is_some()
+                    && stream.digest == write.digest
+            };
+            let Some(stream) = streams.iter().find(is_waiting) else {
+                return Err(StorageError::Overtaken(owner.scope_id.to_owned()));
+            };
+            if !appended {
+                forget_digests(transaction, owner, &streams, stream, (begin, end)).await?;
+                if !reaches.end_before(owner.scope_id, begin) {
+                    let replaced =
+                        replace_heads(transaction, owner, &streams, stream, (begin, end)).await?;
+                    superseded.extend(replaced);
+                }
             }
+            for (part, offset) in write.parts.iter().zip(&write.offsets) {
+                let mut offset = *offset;
+                for block in &part.blocks {
+                    let place = Place {
+                        store: &self.store,
+                        scope_key: &self.scope_key,
+                        appended,
+                        writer: owner.writer,
+                        stream: Some((stream.id, offset)),
+                    };
+                    heads.push((place, block));
+                    offset += i64::try_from(block.points.len()).unwrap_or(i64::MAX);
+                }
+            }
+            changes.wrote(&self.scope_key, owner.scope_id, (begin, end));
+            let mut stream = stream.clone();
+            stream.known_ns = stream.pending_ns.take().unwrap_or(stream.known_ns);
+            settled.push(stream);
         }
         write_heads(transaction, &heads).await?;
-        let mut stream = stream.clone();
-        stream.known_ns = stream.pending_ns.take().unwrap_or(stream.known_ns);
-        streams::save(transaction, &stream).await?;
-        write.stream = stream;
+        let mut settled: Vec<&mut Stream> = settled.iter_mut().collect();
+        streams::save_all(transaction, &self.store, &mut settled).await?;
+        changes.save(transaction, &self.store).await?;
         Ok(superseded)
     }
 
@@ -425,7 +444,7 @@ impl LokiStorage {
                     // The same content counts only if it is pushed again.
                     stream.digest.clear();
                 }
-                streams::save(&transaction, &stream).await?;
+                streams::save(&transaction, &self.store, &stream).await?;
             }
         }
         // Of the reference's entries there are none from times to come.
@@ -464,10 +483,12 @@ impl LokiStorage {
     }
 }
 
-/// Notes that periods of a scope will be pushed; `None` if just these count already.
+/// What a scope's streams become when its periods will be pushed: the stream to be
+/// saved; `None` if just these count already.
 async fn intend_to_replace(
     transaction: &Transaction,
     owner: Owner<'_>,
+    mut streams: Vec<Stream>,
     parts: &mut [Prepared<'_>],
     digest: &str,
 ) -> Result<Option<Stream>, StorageError> {
@@ -479,7 +500,6 @@ async fn intend_to_replace(
     let place = |parts: &mut [Prepared<'_>], stream: &Stream| {
         parts.iter_mut().try_for_each(|part| part.place(stream.start_ns(part.begin())).map(drop))
     };
-    let mut streams = owner.streams(transaction).await?;
     streams.retain(|stream| !stream.appended);
     let same =
         streams.iter().find(|s| s.last == last && s.period_seconds == length && s.digest == digest);
@@ -495,10 +515,7 @@ async fn intend_to_replace(
     let follows = streams
         .into_iter()
         .find(|s| s.last + length == begin && s.period_seconds == length && s.is_open());
-    let mut stream = match follows {
-        Some(stream) => stream,
-        None => owner.begin_stream(transaction, false, period).await?,
-    };
+    let mut stream = follows.unwrap_or_else(|| owner.new_stream(false, period));
     place(parts, &stream)?;
     stream.last = last;
     stream.uneven |= parts.iter().any(|part| part.uneven);
@@ -506,15 +523,14 @@ async fn intend_to_replace(
     stream.known_ns = stream.second_ns(begin);
     stream.pending_ns = Some(stream.second_ns(last) + SECOND);
     stream.digest = digest.to_owned();
-    streams::save(transaction, &stream).await?;
     Ok(Some(stream))
 }
 
-/// Notes that points will be pushed beside what there is. Gives the stream and
+/// What a stream becomes when points will be pushed beside what there is, and
 /// the number of its entries before each part, within the part's period.
-async fn intend_to_append(
-    transaction: &Transaction,
+fn intend_to_append(
     owner: Owner<'_>,
+    streams: Vec<Stream>,
     parts: &mut [Prepared<'_>],
     digest: &str,
 ) -> Result<(Stream, Vec<i64>), StorageError> {
@@ -524,16 +540,13 @@ async fn intend_to_append(
     let (period, last) = (first.period, last.begin());
     let begin = period.begin.timestamp();
     // One with something on its way may be another process' of this moment.
-    let free = owner.streams(transaction).await?.into_iter().find(|stream| {
+    let free = streams.into_iter().find(|stream| {
         stream.appended
             && stream.is_open()
             && stream.period_seconds == period.seconds()
             && stream.last <= begin
     });
-    let mut stream = match free {
-        Some(stream) => stream,
-        None => owner.begin_stream(transaction, true, period).await?,
-    };
+    let mut stream = free.unwrap_or_else(|| owner.new_stream(true, period));
     let mut offsets = Vec::with_capacity(parts.len());
     let mut end = stream.known_ns;
     for part in parts.iter_mut() {
@@ -546,8 +559,26 @@ async fn intend_to_append(
     stream.last = last;
     stream.pending_ns = Some(end);
     stream.digest = digest.to_owned();
-    streams::save(transaction, &stream).await?;
     Ok((stream, offsets))
+}
+
+/// Sees to it that what other streams held of a time does not count, should it come again.
+async fn forget_digests(
+    transaction: &Transaction,
+    owner: Owner<'_>,
+    known: &[Stream],
+    stream: &Stream,
+    (begin, end): (i64, i64),
+) -> Result<(), StorageError> {
+    let replaced = |s: &&Stream| !s.appended && s.id != stream.id && (begin..end).contains(&s.last);
+    for old in known.iter().filter(replaced) {
+        if old.pending_ns.is_none() && old.is_open() {
+            let mut old = old.clone();
+            old.digest.clear();
+            streams::save(transaction, owner.store, &old).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes away the heads of a scope and time that are to be replaced, and
@@ -557,10 +588,9 @@ async fn replace_heads(
     owner: Owner<'_>,
     known: &[Stream],
     stream: &Stream,
-    time: Period,
+    (begin, end): (i64, i64),
 ) -> Result<Vec<(i64, Span)>, StorageError> {
     let action = "replace a period";
-    let (begin, end) = (time.begin.timestamp(), time.end.timestamp());
     let (condition, mut values) = owner.kept().rated();
     let sql = format!(
         "SELECT DISTINCT stream_id, begin_epoch FROM ratekitty_dataframes WHERE {condition} \
@@ -569,15 +599,6 @@ async fn replace_heads(
     values.extend([begin.into(), end.into()]);
     let rows = transaction.query_all_raw(statement(transaction, &sql, values)).await;
     let mut superseded = Vec::new();
-    // What counted before does not any more, should it come again.
-    let replaced = |s: &&Stream| !s.appended && s.id != stream.id && (begin..end).contains(&s.last);
-    for old in known.iter().filter(replaced) {
-        if old.pending_ns.is_none() && old.is_open() {
-            let mut old = old.clone();
-            old.digest.clear();
-            streams::save(transaction, &old).await?;
-        }
-    }
     for row in rows.to(action)? {
         let id: Option<i64> = row.try_get("", "stream_id").to(action)?;
         let old_begin: i64 = row.try_get("", "begin_epoch").to(action)?;

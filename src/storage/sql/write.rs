@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{
     dataframe::DataFrame,
-    state::{Context, Step, Transaction, placeholders, statement},
+    state::{Context, Step, Transaction, placeholders, statement, take_all},
     storage::{
         Replacement, StorageError,
-        changes::Changes,
+        changes::{Changes, Reaches},
         heads::{Block, Kept, Place, blocks_of, scopes_of, sorted_blocks},
     },
     time::local,
@@ -48,13 +48,18 @@ impl SqlStorage {
         let identities = identities(groups.iter().flat_map(|group| &group.blocks))?;
         let transaction = self.database.begin().await?;
         let mut changes = Changes::default();
+        let steps: Vec<Step<'_>> = replacements.iter().map(|one| one.step).collect();
+        take_all(&transaction, &steps).await?;
+        let scopes: Vec<&str> = replacements.iter().map(|one| one.scope_id).collect();
+        let reaches = Reaches::of(&transaction, STORE, &self.scope_key, &scopes).await?;
         for replacement in replacements {
-            replacement.step.take(&transaction).await?;
             let (writer, period) = (replacement.step.writer(), replacement.time());
-            let kept = self.kept(replacement.scope_id, &writer);
-            kept.check_replaceable(&transaction, period, self.beside_others).await?;
             let time = (period.begin.timestamp(), period.end.timestamp());
-            kept.delete(&transaction, time, false).await?;
+            if !reaches.end_before(replacement.scope_id, time.0) {
+                let kept = self.kept(replacement.scope_id, &writer);
+                kept.check_replaceable(&transaction, period, self.beside_others).await?;
+                kept.delete(&transaction, time, false).await?;
+            }
             changes.wrote(&self.scope_key, replacement.scope_id, time);
         }
         let ids = self.series_ids(&transaction, &identities).await?;
