@@ -17,6 +17,8 @@
 //! The only module that names the decimal library; `docs/adr/0002-decimal.md`
 //! says why this one.
 
+mod text;
+
 use std::{cmp::Ordering, fmt, iter::Sum, ops, str::FromStr, sync::LazyLock};
 
 use crate::text::without_digit_separators;
@@ -106,7 +108,13 @@ impl Decimal {
     /// # Errors
     /// Text that is no number, and NaN and infinities, which cannot be rated.
     pub fn parse_quantity(text: &str) -> Result<Self, DecimalError> {
-        let value = Self::parse_in(&QUANTITY, text)?;
+        let value = match text::parse_plain(text) {
+            Some(value) => Self(value),
+            None => Self::parse_in(&QUANTITY, text)?,
+        };
+        if value.is_short_quantity() {
+            return Ok(value);
+        }
         // As the reference's unary plus: no negative zero.
         Ok(value.op(&QUANTITY, |context, value| context.plus(value)))
     }
@@ -172,10 +180,13 @@ impl Decimal {
     /// to 9 digits, half up; `None` when the result has too large an exponent.
     #[must_use]
     pub fn convert_unit(self, factor: &Factor, offset: &Factor) -> Option<Self> {
+        if self.is_short_quantity() && factor.is_one && offset.is_plain_zero {
+            return Some(self);
+        }
         let mut context = QUANTITY.clone();
         let mut value = self.0;
-        context.mul(&mut value, &factor.0);
-        context.add(&mut value, &offset.0);
+        context.mul(&mut value, &*factor.value);
+        context.add(&mut value, &*offset.value);
         Self::finite(value)
     }
 
@@ -209,6 +220,14 @@ impl Decimal {
         let value = Self::finite(value).unwrap_or(self);
         // No negative zero from -0.5.
         value.op(&EXACT, |context, value| context.plus(value))
+    }
+
+    /// Whether the collecting context leaves it as it is, and so does the addition of a
+    /// zero without places.
+    fn is_short_quantity(&self) -> bool {
+        self.0.digits() <= QUANTITY_DIGITS as u32
+            && (-1_000..=0).contains(&self.0.exponent())
+            && !(self.0.is_zero() && self.0.is_negative())
     }
 
     /// Whether arithmetic would leave the digits as they are.
@@ -255,7 +274,13 @@ impl Decimal {
 /// reference gives it: a float counts with its exact binary value
 /// (`0.1` is `0.1000000000000000055511151231257827...`).
 #[derive(Clone)]
-pub struct Factor(Box<WideInner>);
+pub struct Factor {
+    value: Box<WideInner>,
+    /// Whether it is 1 without places behind the point.
+    is_one: bool,
+    /// Whether it is 0 without places behind the point.
+    is_plain_zero: bool,
+}
 
 /// Up to 768 digits: no finite `f64` has more.
 type WideInner = dec::Decimal<256>;
@@ -274,7 +299,7 @@ impl Factor {
 
     /// An integer.
     pub fn from_i64(value: i64) -> Self {
-        Self(Box::new(dec::Context::<WideInner>::default().from_i64(value)))
+        Self::new(dec::Context::<WideInner>::default().from_i64(value))
     }
 
     /// An integer of any length, in decimal digits.
@@ -321,21 +346,27 @@ impl Factor {
         let mut context = dec::Context::<WideInner>::default();
         let value = context.parse(text).map_err(|_| DecimalError::Syntax(clip(text)))?;
         if value.is_finite() {
-            Ok(Self(Box::new(value)))
+            Ok(Self::new(value))
         } else {
             Err(DecimalError::NotFinite(clip(text)))
         }
     }
 
+    fn new(value: WideInner) -> Self {
+        let is_plain = value.exponent() == 0 && !value.is_negative();
+        let is = |unit: u16| is_plain && value.coefficient_units() == [unit];
+        Self { is_one: is(1), is_plain_zero: is(0), value: Box::new(value) }
+    }
+
     /// Whether it is zero, so that even infinity times it has no value.
     pub fn is_zero(&self) -> bool {
-        self.0.is_zero()
+        self.value.is_zero()
     }
 }
 
 impl fmt::Debug for Factor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&*self.0, f)
+        fmt::Display::fmt(&*self.value, f)
     }
 }
 
@@ -352,6 +383,9 @@ impl FromStr for Decimal {
 
     /// Reads a number with all its digits, as Python's `Decimal(text)`.
     fn from_str(text: &str) -> Result<Self, DecimalError> {
+        if let Some(value) = text::parse_plain(text) {
+            return Ok(Self(value));
+        }
         let mut context = EXACT.clone();
         let text = text.trim();
         let value = context.parse(text).map_err(|_| DecimalError::Syntax(clip(text)))?;
@@ -371,13 +405,13 @@ impl From<i64> for Decimal {
 impl fmt::Display for Decimal {
     /// As Python's `str(Decimal)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
+        text::write(&self.0, f)
     }
 }
 
 impl fmt::Debug for Decimal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
+        text::write(&self.0, f)
     }
 }
 
