@@ -26,7 +26,7 @@ use crate::{
     config::metrics_yml::{MetricDefinition, QuantityError},
     dataframe::{DataPoint, Labels},
     decimal::Decimal,
-    prometheus::{PrometheusClientBase, PrometheusError, Sample, Series, Steps, promql},
+    prometheus::{PrometheusClientBase, PrometheusError, Sample, Series, Steps, Values, promql},
     time::{Period, Periods, calendar_labels, local},
 };
 
@@ -86,7 +86,7 @@ pub trait PrometheusCollectorBase: Send + Sync {
         if periods.count == 1 || !adds_up(metric) {
             return self.fetch_at_once(metric, scopes, periods).await;
         }
-        let mut merged: HashMap<Box<[Box<str>]>, Vec<(u32, Box<str>)>> = HashMap::new();
+        let mut merged: HashMap<Box<[Box<str>]>, Values> = HashMap::new();
         let mut answers = stream::iter(0_u32..)
             .zip(stream::iter(periods.iter()))
             .map(|(number, period)| async move {
@@ -97,12 +97,11 @@ pub trait PrometheusCollectorBase: Send + Sync {
         while let Some((number, series)) = answers.try_next().await? {
             let Some(series) = series else { return Ok(None) };
             for Series { labels, values } in series {
-                let values = values.into_iter().map(|(_, value)| (number, value));
-                merged.entry(labels).or_default().extend(values);
+                let of_all = merged.entry(labels).or_default();
+                values.iter().for_each(|(_, value)| of_all.push(number, value));
             }
         }
-        let series =
-            merged.into_iter().map(|(labels, values)| Series { labels, values: values.into() });
+        let series = merged.into_iter().map(|(labels, values)| Series { labels, values });
         Ok(Some(series.collect()))
     }
 
@@ -293,8 +292,8 @@ impl<T: PrometheusCollectorBase> Collector for T {
             // One copy for the points of a day.
             let mut day: Option<(&Calendar, Arc<Labels>)> = None;
             let metadata = Arc::new(format.metadata(label));
-            for (number, value) in &series.values {
-                let number = *number as usize;
+            for (number, value) in series.values.iter() {
+                let number = number as usize;
                 let (Some(period), Some(points)) = (periods.get(number), points.get_mut(number))
                 else {
                     continue;

@@ -29,7 +29,7 @@ use crate::{
 pub use aetos::AetosClient;
 pub use client::PrometheusClient;
 use series::{Cutter, SeriesSeed};
-pub use series::{Series, Steps};
+pub use series::{Series, Steps, Values};
 
 /// Why Prometheus gave no usable answer.
 #[derive(Debug, thiserror::Error)]

@@ -52,9 +52,59 @@ impl Steps {
 pub struct Series {
     /// Values of the labels that were asked for, in their order; empty without one.
     pub labels: Box<[Box<str>]>,
-    /// Number of the step and value as text, which may be `NaN` or `+Inf`; in the
-    /// order of time.
-    pub values: Box<[(u32, Box<str>)]>,
+    /// Its values.
+    pub values: Values,
+}
+
+/// Values of a series as text, which may be `NaN` or `+Inf`, with the numbers of their
+/// steps, in the order of time. All of them are one text: there are millions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Values {
+    text: String,
+    /// Number of the step, and where the value ends in the text.
+    ends: Vec<(u32, usize)>,
+}
+
+impl Values {
+    /// Room for some values.
+    fn with_capacity(values: usize) -> Self {
+        Self { text: String::new(), ends: Vec::with_capacity(values) }
+    }
+
+    /// Adds the value of a step.
+    pub fn push(&mut self, step: u32, value: &str) {
+        self.text.push_str(value);
+        self.ends.push((step, self.text.len()));
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The steps and their values.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &str)> {
+        let mut begin = 0;
+        self.ends.iter().map(move |(step, end)| {
+            let value = self.text.get(std::mem::replace(&mut begin, *end)..*end);
+            (*step, value.unwrap_or_default())
+        })
+    }
+
+    fn last_step(&self) -> Option<u32> {
+        self.ends.last().map(|(step, _)| *step)
+    }
+
+    fn shrink(mut self) -> Self {
+        self.text.shrink_to_fit();
+        self.ends.shrink_to_fit();
+        self
+    }
 }
 
 /// How an element of an answer is read.
@@ -101,8 +151,8 @@ impl<'de> Visitor<'de> for SeriesSeed<'_> {
                 "metric" => labels = Some(map.next_value_seed(LabelsSeed(self.labels))?),
                 "value" => {
                     let (instant, value) = map.next_value::<(f64, Text<'de>)>()?;
-                    let mut found = Vec::with_capacity(1);
-                    self.add(instant, value.0, &mut found)?;
+                    let mut found = Values::with_capacity(1);
+                    self.add(instant, &value.0, &mut found)?;
                     values = Some(found);
                 }
                 "values" => values = Some(map.next_value_seed(ValuesSeed(self))?),
@@ -113,26 +163,21 @@ impl<'de> Visitor<'de> for SeriesSeed<'_> {
         let missing = |name| A::Error::custom(format!("a series without `{name}`"));
         Ok(Series {
             labels: labels.ok_or_else(|| missing("metric"))?,
-            values: values.ok_or_else(|| missing("values"))?.into(),
+            values: values.ok_or_else(|| missing("values"))?.shrink(),
         })
     }
 }
 
 impl SeriesSeed<'_> {
-    fn add<E: Error>(
-        self,
-        instant: f64,
-        value: Cow<'_, str>,
-        found: &mut Vec<(u32, Box<str>)>,
-    ) -> Result<(), E> {
+    fn add<E: Error>(self, instant: f64, value: &str, found: &mut Values) -> Result<(), E> {
         let misplaced = || E::custom(format!("a value at {instant}, which was not asked for"));
         let index = self.steps.index(instant).ok_or_else(misplaced)?;
         match u32::try_from(index).ok().filter(|index| *index < self.steps.count) {
-            Some(index) if found.last().is_some_and(|(last, _)| *last >= index) => {
+            Some(index) if found.last_step().is_some_and(|last| last >= index) => {
                 Err(E::custom(format!("the value at {instant} is not in the order of time")))
             }
             Some(index) => {
-                found.push((index, value.into()));
+                found.push(index, value);
                 Ok(())
             }
             None if self.may_exceed && index == -1 => Ok(()),
@@ -176,7 +221,7 @@ impl<'de> Visitor<'de> for LabelsSeed<'_> {
 struct ValuesSeed<'a>(SeriesSeed<'a>);
 
 impl<'de> DeserializeSeed<'de> for ValuesSeed<'_> {
-    type Value = Vec<(u32, Box<str>)>;
+    type Value = Values;
 
     fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Self::Value, D::Error> {
         input.deserialize_seq(self)
@@ -184,16 +229,16 @@ impl<'de> DeserializeSeed<'de> for ValuesSeed<'_> {
 }
 
 impl<'de> Visitor<'de> for ValuesSeed<'_> {
-    type Value = Vec<(u32, Box<str>)>;
+    type Value = Values;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("values")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut found = Vec::with_capacity(self.0.steps.count.min(1_024) as usize);
+        let mut found = Values::with_capacity(self.0.steps.count.min(1_024) as usize);
         while let Some((instant, value)) = seq.next_element::<(f64, Text<'de>)>()? {
-            self.0.add(instant, value.0, &mut found)?;
+            self.0.add(instant, &value.0, &mut found)?;
         }
         Ok(found)
     }
@@ -326,6 +371,11 @@ mod tests {
         SeriesSeed { labels: &["b", "a", "missing"], steps: steps(), may_exceed }
     }
 
+    fn values(series: &Series) -> Vec<(u32, &str)> {
+        assert_eq!(series.values.len(), series.values.iter().count());
+        series.values.iter().collect()
+    }
+
     fn cut(answer: &str, size: usize) -> (Vec<String>, String) {
         let (mut cutter, mut elements) = (Cutter::default(), Vec::new());
         for part in answer.as_bytes().chunks(size) {
@@ -381,11 +431,11 @@ mod tests {
         let (elements, _) = cut(ANSWER, 64);
         let first = seed(false).read(elements[0].as_bytes()).unwrap();
         assert_eq!(first.labels.iter().map(|l| &**l).collect::<Vec<_>>(), ["ü\\", "}],\"{", ""]);
-        assert_eq!(*first.values, [(0, "1".into()), (1, "NaN".into())]);
+        assert_eq!(values(&first), [(0, "1"), (1, "NaN")]);
         let second = seed(false).read(elements[1].as_bytes()).unwrap();
-        assert_eq!(*second.values, [(2, "2e-7".into())]);
+        assert_eq!(values(&second), [(2, "2e-7")]);
         let instant = seed(false).read(br#"{"metric":{"a":"x"},"value":[130,"7"]}"#).unwrap();
-        assert_eq!(*instant.values, [(1, "7".into())]);
+        assert_eq!(values(&instant), [(1, "7")]);
     }
 
     #[test]
@@ -405,7 +455,7 @@ mod tests {
             assert!(error.contains(told), "{series}: {error}");
         }
         let before = r#"{"metric":{},"values":[[70,"0"],[100,"1"]]}"#;
-        assert_eq!(*seed(true).read(before.as_bytes()).unwrap().values, [(0, "1".into())]);
+        assert_eq!(values(&seed(true).read(before.as_bytes()).unwrap()), [(0, "1")]);
         for instant in [0, 40, 101, 190] {
             let series = format!(r#"{{"metric":{{}},"values":[[{instant},"1"]]}}"#);
             assert!(seed(true).read(series.as_bytes()).is_err(), "{instant}");
