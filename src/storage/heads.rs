@@ -282,8 +282,11 @@ const COLUMNS: &str = "store, appended, stream_id, stream_offset, begin_epoch, e
      scope_key, scope_id, type, points, qty, price, writer";
 /// How many they are.
 const WIDTH: usize = 14;
-/// Heads written or deleted in one statement: SQLite takes 32,766 values.
+/// Heads deleted in one statement.
 const HEADS: usize = 500;
+/// Heads written in one statement, the largest number that is not more than there are: a
+/// database takes a statement apart once, and knows it again.
+const WRITTEN: [usize; 4] = [256, 32, 4, 1];
 
 impl Place<'_> {
     fn values(&self, block: &Block<'_>) -> [SqlValue; WIDTH] {
@@ -325,8 +328,11 @@ pub(super) async fn write_heads(
     heads: &[(Place<'_>, &Block<'_>)],
 ) -> Result<(), StorageError> {
     let one = format!("({})", placeholders(WIDTH));
-    for heads in heads.chunks(HEADS) {
-        let rows = vec![one.as_str(); heads.len()].join(", ");
+    let mut rest = heads;
+    while let Some(count) = WRITTEN.into_iter().find(|count| *count <= rest.len()) {
+        let (heads, others) = rest.split_at(count);
+        rest = others;
+        let rows = vec![one.as_str(); count].join(", ");
         let sql = format!("INSERT INTO ratekitty_dataframes ({COLUMNS}) VALUES {rows}");
         let values = heads.iter().flat_map(|(place, block)| place.values(block));
         let insert = statement(transaction, &sql, values);

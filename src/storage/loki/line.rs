@@ -17,6 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 use sha2::{Digest, Sha256};
 
+use super::push::Metadata;
 use crate::{
     config::sections::storage_loki::PushFormat,
     dataframe::{DataPoint, Labels, python_str},
@@ -97,6 +98,10 @@ pub struct LineWriter<'a> {
     format: PushFormat,
     /// By where labels are.
     known: HashMap<usize, Labelled>,
+    /// The unit that came last, and its JSON.
+    unit: Option<(&'a Arc<str>, String)>,
+    /// By where labels and units are.
+    metadata: HashMap<(usize, usize), Metadata>,
     /// Where lines come to be.
     room: BytesMut,
     borrowed: PhantomData<&'a Labels>,
@@ -105,8 +110,14 @@ pub struct LineWriter<'a> {
 impl<'a> LineWriter<'a> {
     /// For pushes in a format.
     pub fn new(format: PushFormat) -> Self {
-        let room = BytesMut::new();
-        Self { format, known: HashMap::new(), room, borrowed: PhantomData }
+        Self {
+            format,
+            known: HashMap::new(),
+            unit: None,
+            metadata: HashMap::new(),
+            room: BytesMut::new(),
+            borrowed: PhantomData,
+        }
     }
 
     /// How lines of a period and type begin; what they are about is added to `digest`.
@@ -139,7 +150,10 @@ impl<'a> LineWriter<'a> {
             length += piece.len();
             put(room, format, piece);
         };
-        let unit = serde_json::to_string(&*point.unit).map_err(damaged)?;
+        let unit = match self.unit.take() {
+            Some((unit, json)) if Arc::ptr_eq(unit, &point.unit) => json,
+            _ => serde_json::to_string(&*point.unit).map_err(damaged)?,
+        };
         add(digest, unit.as_bytes());
         add_piece(&mut self.room, unit.as_bytes());
         add_piece(&mut self.room, br#","description":null,"qty":"#);
@@ -159,8 +173,30 @@ impl<'a> LineWriter<'a> {
         put(&mut self.room, format, middle);
         let metadata = self.labels(&point.metadata, digest).map_err(damaged)?;
         self.room.put_u8(b'}');
+        self.unit = Some((&point.unit, unit));
         length += qty + price + groupby + middle.len() + metadata + 1;
         Ok(Line { text: self.room.split().freeze(), length })
+    }
+
+    /// Structured metadata of a point, as the reference gives it.
+    pub fn metadata(&mut self, frame_type: &Arc<str>, point: &'a DataPoint) -> Metadata {
+        if Arc::strong_count(&point.groupby) == 1 {
+            return structured_metadata(frame_type, point).into();
+        }
+        let at = (Arc::as_ptr(&point.groupby).addr(), point.unit.as_ptr().addr());
+        match self.metadata.get(&at) {
+            // Of the same labels and another type there is hardly ever one.
+            Some(known)
+                if known.iter().any(|(name, value)| *name == "type" && value == frame_type) =>
+            {
+                known.clone()
+            }
+            _ => {
+                let new: Metadata = structured_metadata(frame_type, point).into();
+                self.metadata.insert(at, new.clone());
+                new
+            }
+        }
     }
 
     /// Adds the JSON of labels, and gives its length.
@@ -191,11 +227,7 @@ pub fn add(digest: &mut Sha256, text: &[u8]) {
     digest.update(text);
 }
 
-/// Structured metadata of a point, as the reference gives it.
-pub fn structured_metadata(
-    frame_type: &Arc<str>,
-    point: &DataPoint,
-) -> Vec<(&'static str, Arc<str>)> {
+fn structured_metadata(frame_type: &Arc<str>, point: &DataPoint) -> Vec<(&'static str, Arc<str>)> {
     let mut metadata = vec![("type", frame_type.clone()), ("unit", point.unit.clone())];
     metadata.retain(|(_, value)| !value.is_empty());
     // Python's falsy values are left out.

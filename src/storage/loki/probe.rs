@@ -134,7 +134,7 @@ impl LokiStorage {
         let timestamp = (self.clock.now().timestamp() - age) * SECOND;
         let line = format!("{{\"probe\":\"{stream}\"}}");
         let line = Line::of(self.client.format(), &line);
-        let entry = Entry { timestamp, line, metadata: Vec::new() };
+        let entry = Entry { timestamp, line, metadata: <_>::default() };
         let labels = [(PROBE_LABEL.to_owned(), stream.to_owned())];
         self.client.push(&[StreamEntries { labels: &labels, entries: &[entry] }]).await?;
         Ok(timestamp)

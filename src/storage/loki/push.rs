@@ -26,8 +26,11 @@ pub struct Entry {
     /// The line, in the format of the push.
     pub line: Line,
     /// Structured metadata; neither name nor value is empty.
-    pub metadata: Vec<(&'static str, Arc<str>)>,
+    pub metadata: Metadata,
 }
+
+/// Structured metadata, which entries share.
+pub type Metadata = Arc<[(&'static str, Arc<str>)]>;
 
 /// Entries for one stream.
 #[derive(Debug, Clone, Copy)]

@@ -16,7 +16,7 @@ use super::{
     LokiError, LokiStorage,
     line::{self, LineWriter},
     logql,
-    push::{Entry, StreamEntries},
+    push::{Entry, Metadata, StreamEntries},
     streams::{self, Owner, SECOND, Span, Stream, Streams},
 };
 use crate::{
@@ -58,11 +58,11 @@ impl<'a> Prepared<'a> {
         let mut digest = Sha256::new();
         for block in &blocks {
             let head = lines.head(period, block.frame_type, &mut digest);
-            let frame_type = Arc::from(block.frame_type);
+            let (frame_type, none) = (Arc::from(block.frame_type), Metadata::default());
             for point in block.points.iter().copied() {
                 let metadata = match metadata {
-                    true => line::structured_metadata(&frame_type, point),
-                    false => Vec::new(),
+                    true => lines.metadata(&frame_type, point),
+                    false => none.clone(),
                 };
                 let line = lines.line(&head, point, &mut digest)?;
                 for text in metadata.iter().flat_map(|(name, value)| [*name, &**value]) {
