@@ -17,7 +17,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -79,38 +79,64 @@ pub(super) struct Chunk {
     periods: u32,
 }
 
-/// How much a scope uses, learned from what was asked before.
+/// How much a scope uses, learned from what was asked before, and how much may be asked
+/// for, learned from what was refused.
 #[derive(Debug, Default)]
-pub(super) struct Pace(Mutex<Option<f64>>);
+pub(super) struct Pace(Mutex<Learned>);
+
+#[derive(Debug)]
+struct Learned {
+    /// Points of one scope in one period, on average; `None` before any are known.
+    points: Option<f64>,
+    /// Points that are asked for at once.
+    most: f64,
+}
+
+impl Default for Learned {
+    fn default() -> Self {
+        Self { points: None, most: POINTS }
+    }
+}
 
 impl Pace {
-    /// Points of one scope in one period, on average; `None` before any are known.
-    fn points(&self) -> Option<f64> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn learned(&self) -> MutexGuard<'_, Learned> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A question about some scopes and periods was answered with so many points.
     fn learn(&self, points: usize, scopes: usize, periods: u32) {
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let seen = points as f64 / (scopes as f64 * f64::from(periods)).max(1.0);
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut learned = self.learned();
         // Rather too much than too little.
-        *known = Some(known.map_or(seen, |known| seen.max(0.7 * known + 0.3 * seen)));
+        let points = learned.points.map_or(seen, |known| seen.max(0.7 * known + 0.3 * seen));
+        learned.points = Some(points);
+        learned.most = (learned.most * 1.1).min(POINTS);
+    }
+
+    /// A question about some scopes and periods was about too much.
+    fn refused(&self, scopes: usize, periods: u32) {
+        let mut learned = self.learned();
+        if let Some(points) = learned.points {
+            #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+            let asked = points * scopes as f64 * f64::from(periods);
+            learned.most = learned.most.min(asked / 2.0).max(1.0);
+        }
     }
 
     /// How many scopes may be asked for at once.
     fn scopes(&self) -> usize {
-        match self.points() {
-            Some(points) => whole(POINTS / points.max(1.0)).clamp(1, MOST_SCOPES),
-            None => FIRST_SCOPES,
-        }
+        let Learned { points, most } = *self.learned();
+        points.map_or(FIRST_SCOPES, |points| whole(most / points.max(1.0)).clamp(1, MOST_SCOPES))
     }
 
     /// How many periods of so many scopes may be.
     fn periods(&self, scopes: usize) -> u32 {
+        let Learned { points, most } = *self.learned();
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        let of_all = self.points().map(|points| (points * scopes as f64).max(1.0));
-        let most = of_all.map_or(FIRST_PERIODS as usize, |points| whole(POINTS / points));
-        u32::try_from(most).unwrap_or(MOST_PERIODS).clamp(1, MOST_PERIODS)
+        let of_all = points.map(|points| (points * scopes as f64).max(1.0));
+        let periods = of_all.map_or(FIRST_PERIODS as usize, |points| whole(most / points));
+        u32::try_from(periods).unwrap_or(MOST_PERIODS).clamp(1, MOST_PERIODS)
     }
 }
 
@@ -293,6 +319,9 @@ impl Pipeline {
         let usages = match self.collect_many(&scopes, window).await {
             Ok(usages) => usages,
             Err(unanswered) => {
+                if matches!(unanswered, Unanswered::TooMuch) {
+                    self.pace.refused(scopes.len(), window.count);
+                }
                 let names = names(&scopes);
                 release(scopes.into_iter().map(|scope| (scope.scope_id, scope.lock))).await;
                 match unanswered {
@@ -542,4 +571,32 @@ fn next_window(count: u32, took: Duration) -> u32 {
 async fn release(locked: impl IntoIterator<Item = (String, Lock)>) {
     let locks = locked.into_iter().map(|(_, lock)| lock.release());
     stream::iter(locks).buffer_unordered(LOCKS_AT_ONCE).collect::<()>().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_is_asked_for_in_less_and_then_a_little_more() {
+        let pace = Pace::default();
+        assert_eq!((pace.scopes(), pace.periods(4), pace.periods(1_000)), (32, 4, 4));
+        // Of nothing is known yet how much it was.
+        pace.refused(4, 4);
+        pace.learn(4 * 4 * 100, 4, 4);
+        assert_eq!((pace.scopes(), pace.periods(4), pace.periods(1)), (500, 125, 500));
+        pace.refused(4, 125);
+        assert_eq!((pace.scopes(), pace.periods(4)), (250, 62));
+        pace.refused(4, 62);
+        assert_eq!(pace.periods(4), 31);
+        pace.learn(4 * 31 * 100, 4, 31);
+        assert_eq!(pace.periods(4), 34);
+        for _ in 0..20 {
+            pace.learn(4 * 30 * 100, 4, 30);
+        }
+        assert_eq!(pace.periods(4), 125);
+        // Never nothing.
+        (0..100).for_each(|_| pace.refused(1, 1));
+        assert_eq!((pace.scopes(), pace.periods(4)), (1, 1));
+    }
 }
