@@ -20,7 +20,8 @@ Without a MariaDB the reference is left out, and the state is in SQLite.
 
 `BENCH_PROJECTS` (20), `BENCH_SERVERS` (20 in each) and `BENCH_HOURS` (505) set the
 size, `BENCH_RUNS` (3) the number of rounds, `BENCH_REFERENCE_HOURS` (48) the hours
-of the reference; `BENCH_REFERENCE=0` leaves it out.
+of the reference; `BENCH_REFERENCE=0` leaves it out. `BENCH_LOKI_LINE` (0) is CPU time in
+microseconds that the double spends on each line beside its own 5: a real Loki spends 51.
 
 With `BENCH_GROWTH=1`, ratekitty runs alone: over more and more scopes, points and
 periods. Prints a table, and draws it into `docs/img/growth.svg`, or into
@@ -60,6 +61,7 @@ def number(name, default):
 
 PROJECTS, SERVERS = number("BENCH_PROJECTS", 20), number("BENCH_SERVERS", 20)
 HOURS, ROUNDS = number("BENCH_HOURS", 505), number("BENCH_RUNS", 3)
+LOKI_LINE = number("BENCH_LOKI_LINE", 0)
 REFERENCE_HOURS = min(number("BENCH_REFERENCE_HOURS", 48), HOURS)
 HAS_MARIADB = "RATEKITTY_TEST_MARIADB" in os.environ
 HAS_REFERENCE = HAS_MARIADB and os.environ.get("BENCH_REFERENCE") != "0"
@@ -304,7 +306,8 @@ class Loki:
 
     def __init__(self):
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self.process = subprocess.Popen([ROOT_OF["loki_double"]], text=True, **pipes)
+        env = os.environ | {"LOKI_LINE_MICROSECONDS": str(LOKI_LINE)}
+        self.process = subprocess.Popen([ROOT_OF["loki_double"]], text=True, env=env, **pipes)
         self.url = self.process.stdout.readline().strip()
 
     def tell(self, line):
@@ -635,7 +638,8 @@ def beside(folder):
     text = [
         f"{cloud.points:,} points: {PROJECTS} scopes, {SERVERS} servers each, {len(QUERIES)} metrics, "
         f"{HOURS} hours; medians of {ROUNDS} rounds",
-        f"state in {'MariaDB' if HAS_MARIADB else 'SQLite'}, storage in the suite's double of Loki",
+        f"state in {'MariaDB' if HAS_MARIADB else 'SQLite'}, storage in the suite's double of Loki"
+        + (f", with {LOKI_LINE} us of CPU more for each line" if LOKI_LINE else ""),
         "",
         f"{'':<26}" + "".join(f"{name:>15}" for name, _ in columns),
     ]

@@ -1,5 +1,7 @@
 //! The limits of a Loki, and how its `/config` prints them.
 
+use std::time::Duration;
+
 use super::go::{duration, model_duration};
 
 /// What a tenant may ask of `POST /delete`.
@@ -61,6 +63,8 @@ pub struct Limits {
     pub max_structured_metadata_size: usize,
     /// Pairs of structured metadata of an entry.
     pub max_structured_metadata_count: usize,
+    /// CPU time that each line of a push costs, beside the double's own.
+    pub line_cost: Duration,
 }
 
 impl Limits {
@@ -89,6 +93,7 @@ impl Limits {
             max_label_value_length: 2048,
             max_structured_metadata_size: 64 << 10,
             max_structured_metadata_count: 128,
+            line_cost: Duration::ZERO,
         }
     }
 
