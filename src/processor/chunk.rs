@@ -56,8 +56,12 @@ const MOST_SCOPES: usize = 500;
 /// known before. Bounds the memory of each worker.
 const POINTS: f64 = 50_000.0;
 
-/// Points that are stored at once.
+/// Points that are stored at once, where those of several periods share their labels.
 const STORED: usize = 8_000;
+
+/// Points of a single period that are stored at once: each has labels of its own, which
+/// are most of its memory.
+const STORED_ALONE: usize = 4_000;
 
 /// Stores of a worker on their way at the same time.
 const STORES_AT_ONCE: usize = 2;
@@ -116,10 +120,14 @@ impl Pace {
 
     /// A question about some scopes and periods was about too much.
     fn refused(&self, scopes: usize, periods: u32) {
+        // Then it was not for being many.
+        if scopes == 1 && periods == 1 {
+            return;
+        }
         let mut learned = self.learned();
         if let Some(points) = learned.points {
             #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-            let asked = points * scopes as f64 * f64::from(periods);
+            let asked = points.max(1.0) * scopes as f64 * f64::from(periods);
             learned.most = learned.most.min(asked / 2.0).max(1.0);
         }
     }
@@ -371,6 +379,7 @@ impl Pipeline {
         cycle: &Cycle,
     ) -> Vec<String> {
         let (mut group, mut grouped, mut alone) = (Group::new(), 0, Vec::new());
+        let most = if window.count == 1 { STORED_ALONE } else { STORED };
         let mut scopes = scopes.into_iter();
         while let Some(scope) = scopes.next() {
             if cycle.stop.is_cancelled() {
@@ -389,7 +398,7 @@ impl Pipeline {
                     scope.lock.release().await;
                 }
             }
-            if grouped >= STORED {
+            if grouped >= most {
                 // Whoever takes them is there as long as this is.
                 let _ = rated.send(std::mem::take(&mut group)).await;
                 grouped = 0;
@@ -595,8 +604,11 @@ mod tests {
             pace.learn(4 * 30 * 100, 4, 30);
         }
         assert_eq!(pace.periods(4), 125);
+        // What cannot be less says nothing about the others.
+        pace.refused(1, 1);
+        assert_eq!(pace.periods(4), 125);
         // Never nothing.
-        (0..100).for_each(|_| pace.refused(1, 1));
+        (0..100).for_each(|_| pace.refused(2, 1));
         assert_eq!((pace.scopes(), pace.periods(4)), (1, 1));
     }
 }

@@ -51,7 +51,6 @@ pub(crate) use dialect::{
     placeholders, statement,
 };
 pub use step::Step;
-pub(crate) use step::{check_all, take_all};
 use url::{Server, Target};
 
 use crate::config::sections::database::Database as Settings;

@@ -78,10 +78,10 @@ impl Step<'_> {
 
     /// Takes the step, after a check of its own.
     pub(crate) async fn take(&self, transaction: &Transaction) -> Result<(), StateError> {
-        take_all(transaction, std::slice::from_ref(self)).await
+        Self::take_all(transaction, std::slice::from_ref(self)).await
     }
 
-    /// [`check_all`] of a step that does not advance.
+    /// [`Self::check_all`] of a step that does not advance.
     async fn check(&self, transaction: &Transaction) -> Result<(), StateError> {
         match self {
             Self::Advance { .. } => Ok(()),
@@ -114,7 +114,7 @@ impl Step<'_> {
         }
     }
 
-    /// [`take_all`] of a step that does not advance.
+    /// [`Self::take_all`] of a step that does not advance.
     async fn take_checked(&self, transaction: &Transaction) -> Result<(), StateError> {
         match self {
             Self::Stay { .. } | Self::Advance { .. } => Ok(()),
@@ -139,79 +139,79 @@ impl Step<'_> {
             }
         }
     }
-}
 
-/// Sees to it that steps of different scopes can be taken, and that nobody else takes
-/// one with these before the transaction ends. Those that advance, which there
-/// may be hundreds of, are looked at together.
-pub(crate) async fn check_all(
-    transaction: &Transaction,
-    steps: &[Step<'_>],
-) -> Result<(), StateError> {
-    let known = steps.iter().filter_map(|step| match step {
-        Step::Advance { known, .. } => known.map(|known| known.id),
-        _ => None,
-    });
-    let locked = scopes::all_locked(transaction, known.collect()).await?;
-    // Scopes that are new, by what they and their periods have in common.
-    let mut kinds: Vec<(&ScopeKeys, i64, Vec<&str>)> = Vec::new();
-    for step in steps {
-        let Step::Advance { scope_id, keys, known, seconds, .. } = step else {
-            step.check(transaction).await?;
-            continue;
-        };
-        if !kinds.iter().any(|kind| (kind.0, kind.1) == (*keys, *seconds)) {
-            kinds.push((*keys, *seconds, Vec::new()));
-        }
-        let Some(known) = known else {
-            let kind = kinds.iter_mut().find(|kind| (kind.0, kind.1) == (*keys, *seconds));
-            kind.into_iter().for_each(|(.., new)| new.push(*scope_id));
-            continue;
-        };
-        // A row without keys may have become another processor's meanwhile.
-        let stands = locked.get(&known.id).is_some_and(|present| {
-            present.last_processed == known.last_processed && present.has(keys)
+    /// Sees to it that steps of different scopes can be taken, and that nobody else takes
+    /// one with these before the transaction ends. Those that advance, which there
+    /// may be hundreds of, are looked at together.
+    pub(crate) async fn check_all(
+        transaction: &Transaction,
+        steps: &[Self],
+    ) -> Result<(), StateError> {
+        let known = steps.iter().filter_map(|step| match step {
+            Self::Advance { known, .. } => known.map(|known| known.id),
+            _ => None,
         });
-        if !stands {
-            return Err(StateError::Moved((*scope_id).to_owned()));
-        }
-    }
-    for (keys, seconds, new) in kinds {
-        periods::verify(transaction, keys, seconds).await?;
-        // Who adds one of these names from now on makes ours a duplicate.
-        if scopes::named(transaction, &new, keys).await?.is_empty() {
-            continue;
-        }
-        for scope_id in new {
-            if scopes::find(transaction, scope_id, keys, "").await?.is_some() {
-                return Err(StateError::Moved(scope_id.to_owned()));
+        let locked = scopes::all_locked(transaction, known.collect()).await?;
+        // Scopes that are new, by what they and their periods have in common.
+        let mut kinds: Vec<(&ScopeKeys, i64, Vec<&str>)> = Vec::new();
+        for step in steps {
+            let Self::Advance { scope_id, keys, known, seconds, .. } = step else {
+                step.check(transaction).await?;
+                continue;
+            };
+            if !kinds.iter().any(|kind| (kind.0, kind.1) == (*keys, *seconds)) {
+                kinds.push((*keys, *seconds, Vec::new()));
+            }
+            let Some(known) = known else {
+                let kind = kinds.iter_mut().find(|kind| (kind.0, kind.1) == (*keys, *seconds));
+                kind.into_iter().for_each(|(.., new)| new.push(*scope_id));
+                continue;
+            };
+            // A row without keys may have become another processor's meanwhile.
+            let stands = locked.get(&known.id).is_some_and(|present| {
+                present.last_processed == known.last_processed && present.has(keys)
+            });
+            if !stands {
+                return Err(StateError::Moved((*scope_id).to_owned()));
             }
         }
+        for (keys, seconds, new) in kinds {
+            periods::verify(transaction, keys, seconds).await?;
+            // Who adds one of these names from now on makes ours a duplicate.
+            if scopes::named(transaction, &new, keys).await?.is_empty() {
+                continue;
+            }
+            for scope_id in new {
+                if scopes::find(transaction, scope_id, keys, "").await?.is_some() {
+                    return Err(StateError::Moved(scope_id.to_owned()));
+                }
+            }
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-/// Takes steps of different scopes, after a [`check_all`] of its own.
-pub(crate) async fn take_all(
-    transaction: &Transaction,
-    steps: &[Step<'_>],
-) -> Result<(), StateError> {
-    check_all(transaction, steps).await?;
-    let mut moves: BTreeMap<DateTime<Utc>, Vec<i64>> = BTreeMap::new();
-    let mut new = Vec::new();
-    for step in steps {
-        match step {
-            Step::Advance { known: Some(known), begin, .. } => {
-                moves.entry(*begin).or_default().push(known.id);
+    /// Takes steps of different scopes, after a [`Self::check_all`] of its own.
+    pub(crate) async fn take_all(
+        transaction: &Transaction,
+        steps: &[Self],
+    ) -> Result<(), StateError> {
+        Self::check_all(transaction, steps).await?;
+        let mut moves: BTreeMap<DateTime<Utc>, Vec<i64>> = BTreeMap::new();
+        let mut new = Vec::new();
+        for step in steps {
+            match step {
+                Self::Advance { known: Some(known), begin, .. } => {
+                    moves.entry(*begin).or_default().push(known.id);
+                }
+                Self::Advance { scope_id: identifier, keys, known: None, begin, now, .. } => {
+                    new.push(NewScope { identifier, keys, begin: *begin, now: *now });
+                }
+                _ => step.take_checked(transaction).await?,
             }
-            Step::Advance { scope_id: identifier, keys, known: None, begin, now, .. } => {
-                new.push(NewScope { identifier, keys, begin: *begin, now: *now });
-            }
-            _ => step.take_checked(transaction).await?,
         }
+        for (begin, ids) in moves {
+            scopes::move_all_to(transaction, &ids, begin).await?;
+        }
+        scopes::add_all(transaction, &new).await
     }
-    for (begin, ids) in moves {
-        scopes::move_all_to(transaction, &ids, begin).await?;
-    }
-    scopes::add_all(transaction, &new).await
 }

@@ -3,7 +3,7 @@
 //! Most of what is asked for is over: last month's bill, the week in a dashboard.
 //! Summing it up takes up to seconds, and telling that nothing in it has changed
 //! (`changes.rs`) takes one row. So a sum is kept with the mark that its selection had
-//! before and after it was computed, and given again while the mark is still that, in
+//! in the same snapshot, and given again while the mark is still that, in
 //! whatever process the change would be made. Nothing is told that a new sum
 //! would not tell.
 //!
@@ -50,7 +50,6 @@ pub(super) struct CachedSums {
 
 /// Sums, and when they hold.
 struct Kept {
-    mark: Mark,
     since: DateTime<Utc>,
     /// From the first one on; not all of them if `total` is more.
     totals: Totals,
@@ -68,7 +67,7 @@ impl Kept {
 fn page_of(totals: &Totals, page: Page) -> Totals {
     let number = |count| usize::try_from(count).unwrap_or(usize::MAX);
     let rows = totals.rows.iter().skip(number(page.offset)).take(number(page.limit));
-    Totals { total: totals.total, rows: rows.cloned().collect() }
+    Totals { total: totals.total, rows: rows.cloned().collect(), mark: totals.mark }
 }
 
 impl CachedSums {
@@ -132,7 +131,10 @@ impl Storage for CachedSums {
             return self.storage.total(selection, groupby, page).await;
         };
         let question = (selection.clone(), groupby.to_vec());
-        let kept = self.sums.get(&question).filter(|kept| kept.mark == mark && self.is_young(kept));
+        let kept = self
+            .sums
+            .get(&question)
+            .filter(|kept| kept.totals.mark == Some(mark) && self.is_young(kept));
         if let Some(totals) = kept.and_then(|kept| kept.page(page)) {
             instruments().summed(true);
             return Ok(totals);
@@ -142,14 +144,14 @@ impl Storage for CachedSums {
         let is_early = page.offset.saturating_add(page.limit) <= ROWS;
         let asked = if is_early { Page { offset: 0, limit: ROWS } } else { page };
         let totals = self.storage.total(selection, groupby, asked).await?;
-        let is_kept = asked.offset == 0 && totals.rows.len() as u64 <= ROWS;
-        // Of what changed meanwhile, nobody can tell which of both this is.
-        if !is_kept || self.storage.mark(selection).await? != Some(mark) {
-            return Ok(if is_early { page_of(&totals, page) } else { totals });
+        if asked.offset > 0 || totals.rows.len() as u64 > ROWS {
+            return Ok(totals);
         }
-        let kept = Arc::new(Kept { mark, since, totals });
-        self.sums.insert(question, kept.clone());
-        Ok(page_of(&kept.totals, page))
+        let told = page_of(&totals, page);
+        if totals.mark.is_some() {
+            self.sums.insert(question, Arc::new(Kept { since, totals }));
+        }
+        Ok(told)
     }
 
     async fn mark(&self, selection: &Selection) -> Result<Option<Mark>, StorageError> {

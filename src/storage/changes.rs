@@ -8,7 +8,7 @@
 //! their sums over scopes are the same at two moments only if nothing was committed
 //! between them that is in the window.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use sea_orm::{ConnectionTrait, Value as SqlValue};
 
@@ -48,7 +48,8 @@ impl Mark {
         );
         let mut values: Vec<SqlValue> = vec![end.into(), end.into(), store.into()];
         let of_scopes = |(key, scopes): &&(String, Vec<String>)| {
-            key == scope_key && (1..=NARROW).contains(&scopes.len())
+            // The type is the type, whatever the scope key is.
+            key == scope_key && key != "type" && (1..=NARROW).contains(&scopes.len())
         };
         for (_, scopes) in selection.filters.iter().filter(of_scopes) {
             let list = placeholders(scopes.len());
@@ -145,38 +146,53 @@ impl<'a> Changes<'a> {
 
 /// How far the periods of scopes reach, in seconds.
 #[derive(Debug)]
-pub(super) struct Reaches(HashMap<String, i64>);
+pub(super) struct Reaches {
+    ends: HashMap<String, i64>,
+    /// Scopes that have something from the time on, whatever their notes say.
+    present: HashSet<String>,
+}
 
 impl Reaches {
-    /// Those of some scopes.
+    /// Those of some scopes, which will be asked for times that begin at `from` or later.
     pub async fn of(
         connection: &impl ConnectionTrait,
         store: &str,
         scope_key: &str,
         scopes: &[&str],
+        from: i64,
     ) -> Result<Self, StorageError> {
         let action = "look how far scopes reach";
-        let mut reaches = HashMap::with_capacity(scopes.len());
+        let (mut ends, mut present) = (HashMap::with_capacity(scopes.len()), HashSet::new());
         for scopes in scopes.chunks(BATCH) {
-            let sql = format!(
-                "SELECT scope_id, end_epoch FROM ratekitty_changes \
-                 WHERE store = ? AND scope_key = ? AND scope_id IN ({})",
-                placeholders(scopes.len())
-            );
+            let list = placeholders(scopes.len());
+            let condition = format!("store = ? AND scope_key = ? AND scope_id IN ({list})");
             let scopes = scopes.iter().map(|scope| SqlValue::from(*scope));
             let values = [SqlValue::from(store), scope_key.into()].into_iter().chain(scopes);
-            let rows = connection.query_all_raw(statement(connection, &sql, values)).await;
-            for row in rows.to(action)? {
-                let reach = row.try_get_by_index(1).to(action)?;
-                reaches.insert(row.try_get_by_index(0).to(action)?, reach);
+            let noted =
+                format!("SELECT scope_id, end_epoch FROM ratekitty_changes WHERE {condition}");
+            let noted = statement(connection, &noted, values.clone());
+            for row in connection.query_all_raw(noted).await.to(action)? {
+                let end: i64 = row.try_get_by_index(1).to(action)?;
+                ends.insert(row.try_get_by_index(0).to(action)?, end);
+            }
+            // Notes alone decide about no money: of what was written past them, this finds
+            // what a new period might be billed beside.
+            let found = format!(
+                "SELECT DISTINCT scope_id FROM ratekitty_dataframes \
+                 WHERE {condition} AND begin_epoch >= ?"
+            );
+            let values = values.chain([from.into()]);
+            let found = connection.query_all_raw(statement(connection, &found, values)).await;
+            for row in found.to(action)? {
+                present.insert(row.try_get_by_index(0).to(action)?);
             }
         }
-        Ok(Self(reaches))
+        Ok(Self { ends, present })
     }
 
     /// Whether a scope has nothing from an instant on, whoever may have written it: then
     /// there is nothing to look for, however much there is of the time before.
     pub fn end_before(&self, scope_id: &str, begin: i64) -> bool {
-        self.0.get(scope_id).is_none_or(|end| *end <= begin)
+        !self.present.contains(scope_id) && self.ends.get(scope_id).is_none_or(|end| *end <= begin)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
-use super::{Page, TotalRow, Totals};
+use super::{Mark, Page, TotalRow, Totals};
 use crate::{
     dataframe::python_str,
     decimal::{Decimal, Total},
@@ -68,8 +68,9 @@ impl Groups {
         counts.collect()
     }
 
-    /// The rows of a page. `time_at` is the place of the period among the group keys.
-    pub fn page(self, time_at: Option<usize>, page: Page) -> Totals {
+    /// The rows of a page, of what had a mark. `time_at` is the place of the period among
+    /// the group keys.
+    pub fn page(self, time_at: Option<usize>, page: Page, mark: Option<Mark>) -> Totals {
         let mut groups: Vec<_> = self.sums.into_iter().collect();
         groups.sort_by(|((period, one), _), ((other_period, other), _)| {
             let at = time_at.unwrap_or(0);
@@ -88,6 +89,6 @@ impl Groups {
                 price: sums.price.value(),
             })
             .collect();
-        Totals { total, rows }
+        Totals { total, rows, mark }
     }
 }

@@ -256,6 +256,8 @@ pub struct Totals {
     pub total: u64,
     /// The page, ordered by the group keys in their order.
     pub rows: Vec<TotalRow>,
+    /// What the selection was at the moment of the sums; `None` as for [`Storage::mark`].
+    pub mark: Option<Mark>,
 }
 
 /// A point with its period and type.

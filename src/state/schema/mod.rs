@@ -332,7 +332,12 @@ pub async fn check(database: &Database) -> Result<(), StateError> {
 /// A user that may only read.
 pub async fn check_writable(database: &Database) -> Result<(), StateError> {
     let transaction = database.begin().await?;
-    let tables = ["cloudkitty_storage_states", "ratekitty_dataframes", "ratekitty_streams"];
+    let tables = [
+        "cloudkitty_storage_states",
+        "ratekitty_dataframes",
+        "ratekitty_streams",
+        "ratekitty_changes",
+    ];
     for table in tables {
         let sql = format!("UPDATE {table} SET scope_key = scope_key WHERE 1 = 0");
         let update = transaction.execute_raw(statement(&transaction, &sql, [])).await;

@@ -110,6 +110,14 @@ impl LokiStorage {
     }
 }
 
+impl LokiStorage {
+    /// Whether all that is read leaves notes: what the reference writes, or Loki forgets of
+    /// it, does not.
+    fn is_marked(&self) -> bool {
+        !self.read_cloudkitty_entries
+    }
+}
+
 /// Name of a store: its tenant and labels, whatever the URLs are.
 fn store_name(settings: &StorageLoki) -> String {
     let mut hash = Sha256::new();
@@ -151,8 +159,7 @@ impl Storage for LokiStorage {
     }
 
     async fn mark(&self, selection: &Selection) -> Result<Option<Mark>, StorageError> {
-        // What the reference writes, or Loki forgets of it, leaves no note.
-        if self.read_cloudkitty_entries {
+        if !self.is_marked() {
             return Ok(None);
         }
         let connection = self.database.connection();

@@ -68,7 +68,7 @@ impl LokiStorage {
     ) -> Result<Totals, StorageError> {
         let time_at = groupby.iter().position(|key| *key == GroupKey::Time);
         if selection.begin >= selection.end {
-            return Ok(Groups::default().page(time_at, page));
+            return Ok(Groups::default().page(time_at, page, None));
         }
         let question = Question::new(selection, groupby);
         let heads = HeadQuery::new(&self.store, selection, &self.scope_key);
@@ -86,7 +86,8 @@ impl LokiStorage {
             None => self.sum_own(selection, &question, Sums::Costs, view).await?,
         };
         all.merge(self.sum_reference(selection, &question, Sums::Costs, &view).await?);
-        Ok(all.page(time_at, page))
+        let mark = Some(view.mark).filter(|_| self.is_marked());
+        Ok(all.page(time_at, page, mark))
     }
 
     /// What counts now.

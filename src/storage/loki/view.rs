@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     state::{Context, integer_sum, statement},
-    storage::{Selection, StorageError},
+    storage::{Mark, Selection, StorageError},
 };
 
 /// Streams and what counts of them in a window.
@@ -33,6 +33,8 @@ pub struct View {
     /// For each scope key and scope, times in which entries of the reference do
     /// not count.
     hidden: Hidden,
+    /// What the window was at this moment.
+    pub mark: Mark,
 }
 
 type Hidden = BTreeMap<String, HashMap<String, Vec<Span>>>;
@@ -78,6 +80,7 @@ impl View {
                 None => hide(&note.scope_key, note.scope_id, note.span),
             }
         }
+        let mark = Mark::of(connection, store, scope_key, selection).await?;
         let held = held(connection, store, window).await?;
         streams.retain(|stream| held.contains_key(&stream.id));
         let held: Vec<&Held> = streams.iter().filter_map(|stream| held.get(&stream.id)).collect();
@@ -86,7 +89,7 @@ impl View {
         let first = held.iter().map(|held| held.first).min().unwrap_or(window.1);
         let last = held.iter().map(|held| held.last + 1).max().unwrap_or(first);
         let window = (first, last);
-        Ok(Self { window, streams, superseded, points, hidden })
+        Ok(Self { window, streams, superseded, points, hidden, mark })
     }
 
     /// The same streams over a narrower time. How many points they have there

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     config::sections::storage_loki::PushFormat,
     dataframe::DataFrame,
-    state::{Context, Step, Transaction, check_all, statement, take_all},
+    state::{Context, Step, Transaction, statement},
     storage::{
         Replacement, StorageError,
         changes::{Changes, Reaches},
@@ -177,12 +177,13 @@ impl LokiStorage {
         let owners = scopes.iter().zip(&writers);
         let owners: Vec<Owner<'_>> =
             owners.map(|(scope_id, writer)| self.owner(scope_id, writer)).collect();
+        let from = replacements.iter().map(|one| one.time().begin.timestamp()).min().unwrap_or(0);
         let mut tries = 0;
         loop {
             let transaction = self.database.begin().await?;
             // Nothing is pushed that could not count.
-            check_all(&transaction, &steps).await?;
-            let reaches = self.reaches(&transaction, &scopes).await?;
+            Step::check_all(&transaction, &steps).await?;
+            let reaches = self.reaches(&transaction, &scopes, from).await?;
             let streams = Streams::of_all(&transaction, &owners).await?;
             let mut writes = Vec::with_capacity(replacements.len());
             let given = replacements.iter().zip(std::mem::take(&mut prepared)).zip(&digests);
@@ -255,17 +256,18 @@ impl LokiStorage {
         steps: &[Step<'_>],
         writes: &[&Write<'_>],
     ) -> Result<Vec<(i64, Span)>, StorageError> {
-        take_all(transaction, steps).await?;
+        Step::take_all(transaction, steps).await?;
         self.settle(transaction, writes, false).await
     }
 
-    /// How far the scopes of replacements reach.
+    /// How far scopes reach that are written from a time on.
     async fn reaches(
         &self,
         transaction: &Transaction,
         scopes: &[&str],
+        from: i64,
     ) -> Result<Reaches, StorageError> {
-        Reaches::of(transaction, &self.store, &self.scope_key, scopes).await
+        Reaches::of(transaction, &self.store, &self.scope_key, scopes, from).await
     }
 
     pub(super) async fn write_beside(&self, frames: &[DataFrame]) -> Result<(), StorageError> {
@@ -363,7 +365,8 @@ impl LokiStorage {
         let owners: Vec<Owner<'_>> = writes.iter().map(|write| write.owner).collect();
         let scopes: Vec<&str> = owners.iter().map(|owner| owner.scope_id).collect();
         let all = Streams::of_all(transaction, &owners).await?;
-        let reaches = self.reaches(transaction, &scopes).await?;
+        let from = writes.iter().map(|write| write.time().0).min().unwrap_or(0);
+        let reaches = self.reaches(transaction, &scopes, from).await?;
         let (mut superseded, mut settled) = (Vec::new(), Vec::with_capacity(writes.len()));
         let (mut heads, mut changes) = (Vec::new(), Changes::default());
         for write in writes {

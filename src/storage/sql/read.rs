@@ -15,7 +15,7 @@ use crate::{
     decimal::Decimal,
     state::{Context, placeholders, statement},
     storage::{
-        GroupKey, Page, PointSink, Selection, StorageError, Totals,
+        GroupKey, Mark, Page, PointSink, Selection, StorageError, Totals,
         groups::Groups,
         heads::{HEAD, Head, HeadQuery, ORDER, decimal},
     },
@@ -46,11 +46,12 @@ impl SqlStorage {
             true => query.sum(&snapshot, &self.scope_key, &keys, time_at.is_some()).await?,
             false => None,
         };
+        let mark = Mark::of(&snapshot, STORE, &self.scope_key, selection).await?;
         let groups = match by_heads {
             Some(groups) => groups,
             None => sum_points(&snapshot, &query, &keys, time_at.is_some()).await?,
         };
-        Ok(groups.page(time_at, page))
+        Ok(groups.page(time_at, page, Some(mark)))
     }
 
     pub(super) async fn read_points(

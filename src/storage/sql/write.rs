@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     dataframe::DataFrame,
-    state::{Context, Step, Transaction, placeholders, statement, take_all},
+    state::{Context, Step, Transaction, placeholders, statement},
     storage::{
         Replacement, StorageError,
         changes::{Changes, Reaches},
@@ -49,9 +49,10 @@ impl SqlStorage {
         let transaction = self.database.begin().await?;
         let mut changes = Changes::default();
         let steps: Vec<Step<'_>> = replacements.iter().map(|one| one.step).collect();
-        take_all(&transaction, &steps).await?;
+        Step::take_all(&transaction, &steps).await?;
         let scopes: Vec<&str> = replacements.iter().map(|one| one.scope_id).collect();
-        let reaches = Reaches::of(&transaction, STORE, &self.scope_key, &scopes).await?;
+        let from = replacements.iter().map(|one| one.time().begin.timestamp()).min().unwrap_or(0);
+        let reaches = Reaches::of(&transaction, STORE, &self.scope_key, &scopes, from).await?;
         for replacement in replacements {
             let (writer, period) = (replacement.step.writer(), replacement.time());
             let time = (period.begin.timestamp(), period.end.timestamp());

@@ -170,3 +170,24 @@ async fn sums_are_kept_for_a_limited_time_and_for_all_pages() {
     app.database.connection().execute_unprepared(&sql.replace('7', "8")).await.unwrap();
     assert_eq!(prices(&*app.storage, Page::ALL).await, ["8"; 5]);
 }
+
+#[tokio::test]
+async fn what_left_no_note_is_replaced_even_so() {
+    for Backend { name, storage, app, .. } in backends().await.into_iter().take(6) {
+        for forget in
+            ["DELETE FROM ratekitty_changes", "UPDATE ratekitty_changes SET end_epoch = 0"]
+        {
+            for number in 0..2 {
+                let two =
+                    [("cpu", point("p1", "a", "1", "1")), ("ram", point("p1", "b", "1", "1"))];
+                storage.put("p1", &frame(hour(number), two)).await.unwrap();
+            }
+            app.database.connection().execute_unprepared(forget).await.unwrap();
+            let again = frame(hour(0), [("cpu", point("p1", "a", "4", "8"))]);
+            storage.put("p1", &again).await.unwrap();
+            let (qty, price, points) = sums(&*another(&app, 0), &everything()).await;
+            let expected = (decimal("6"), decimal("10"), 3);
+            assert_eq!((qty, price, points), expected, "{name}: {forget}");
+        }
+    }
+}
