@@ -7,6 +7,7 @@
 //! `dialect`.
 
 pub mod audit;
+mod batch;
 pub mod collectors;
 mod dialect;
 pub mod failures;
@@ -44,6 +45,7 @@ use secrecy::ExposeSecret;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
+pub(crate) use batch::{batches, batches_mut};
 use dialect::{Refusal, is_conflict, refusal};
 pub(crate) use dialect::{
     as_text, date_column, date_value, decimal_placeholder, for_update, given, insert_if_new,

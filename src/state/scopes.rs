@@ -11,8 +11,8 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use sea_orm::{ConnectionTrait, QueryResult, Value};
 
 use super::{
-    Context, Database, StateError, Transaction, date_value, for_update, insert_row, is_duplicate,
-    placeholders, statement,
+    Context, Database, StateError, Transaction, batches, date_value, for_update, insert_row,
+    is_duplicate, placeholders, statement,
 };
 
 /// What tells a scope from others with the same identifier.
@@ -68,9 +68,6 @@ impl ScopeState {
             && self.collector.as_ref() == Some(&keys.collector)
     }
 }
-
-/// Scopes read in one statement.
-const SEVERAL: usize = 500;
 
 const COLUMNS: &str = "id, identifier, scope_key, fetcher, collector, last_processed_timestamp, \
      scope_activation_toggle_date, active";
@@ -196,7 +193,7 @@ pub(super) async fn named(
     keys: &ScopeKeys,
 ) -> Result<Vec<ScopeState>, StateError> {
     let mut found = Vec::with_capacity(identifiers.len());
-    for part in identifiers.chunks(SEVERAL) {
+    for part in batches(identifiers) {
         let sql = format!(
             "SELECT {COLUMNS} FROM cloudkitty_storage_states WHERE identifier IN ({}) \
              AND scope_key = ? AND fetcher = ? AND collector = ?",
@@ -277,7 +274,7 @@ pub(super) async fn all_locked(
     // In one order, so that two who lock several wait for each other, and not both.
     ids.sort_unstable();
     let mut found = HashMap::with_capacity(ids.len());
-    for ids in ids.chunks(SEVERAL) {
+    for ids in batches(&ids) {
         let sql = format!(
             "SELECT {COLUMNS} FROM cloudkitty_storage_states WHERE id IN ({}) ORDER BY id{}",
             placeholders(ids.len()),
@@ -318,7 +315,7 @@ pub(super) async fn move_all_to(
     ids: &[i64],
     begin: DateTime<Utc>,
 ) -> Result<(), StateError> {
-    for ids in ids.chunks(SEVERAL) {
+    for ids in batches(ids) {
         let sql = format!(
             "UPDATE cloudkitty_storage_states SET last_processed_timestamp = ? WHERE id IN ({})",
             placeholders(ids.len())
@@ -359,7 +356,7 @@ pub(super) async fn add_all(
     transaction: &Transaction,
     scopes: &[NewScope<'_>],
 ) -> Result<(), StateError> {
-    for scopes in scopes.chunks(SEVERAL) {
+    for scopes in batches(scopes) {
         let rows = vec!["(?, ?, ?, ?, ?, ?, ?)"; scopes.len()].join(", ");
         let values = scopes.iter().flat_map(|scope| scope.values(transaction, true));
         let insert = statement(transaction, &format!("{INSERT} {rows}"), values);

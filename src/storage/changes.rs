@@ -13,10 +13,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use sea_orm::{ConnectionTrait, Value as SqlValue};
 
 use super::{Selection, StorageError, heads::Block};
-use crate::state::{Context, Transaction, given, integer_sum, or_update, placeholders, statement};
-
-/// Rows written in one statement: six values each, and SQLite takes 32,766.
-const BATCH: usize = 500;
+use crate::state::{
+    Context, Transaction, batches, given, integer_sum, or_update, placeholders, statement,
+};
 
 /// Scopes that a mark is narrowed to; of more, all are looked at.
 const NARROW: usize = 100;
@@ -115,7 +114,7 @@ impl<'a> Changes<'a> {
         let or_update = or_update(transaction, "store, scope_key, scope_id");
         let [begin, end, added] =
             ["begin_epoch", "end_epoch", "changes"].map(|column| given(transaction, column));
-        for changes in changes.chunks(BATCH) {
+        for changes in batches(&changes) {
             let rows = vec!["(?, ?, ?, ?, ?, ?)"; changes.len()].join(", ");
             // MySQL assigns one after the other: the new end comes after its use.
             let sql = format!(
@@ -163,7 +162,7 @@ impl Reaches {
     ) -> Result<Self, StorageError> {
         let action = "look how far scopes reach";
         let (mut ends, mut present) = (HashMap::with_capacity(scopes.len()), HashSet::new());
-        for scopes in scopes.chunks(BATCH) {
+        for scopes in batches(scopes) {
             let list = placeholders(scopes.len());
             let condition = format!("store = ? AND scope_key = ? AND scope_id IN ({list})");
             let scopes = scopes.iter().map(|scope| SqlValue::from(*scope));

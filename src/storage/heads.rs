@@ -17,7 +17,7 @@ use super::{GroupKey, Selection, StorageError, groups::Groups};
 use crate::{
     dataframe::{DataFrame, DataPoint, python_str},
     decimal::{Decimal, Total},
-    state::{Context, insert_row, placeholders, statement},
+    state::{Context, batches, insert_row, placeholders, statement},
     time::{CALENDAR, Period, at_offset, calendar_labels, local, seconds},
 };
 
@@ -282,11 +282,6 @@ const COLUMNS: &str = "store, appended, stream_id, stream_offset, begin_epoch, e
      scope_key, scope_id, type, points, qty, price, writer";
 /// How many they are.
 const WIDTH: usize = 14;
-/// Heads deleted in one statement.
-const HEADS: usize = 500;
-/// Heads written in one statement, the largest number that is not more than there are: a
-/// database takes a statement apart once, and knows it again.
-const WRITTEN: [usize; 4] = [256, 32, 4, 1];
 
 impl Place<'_> {
     fn values(&self, block: &Block<'_>) -> [SqlValue; WIDTH] {
@@ -328,11 +323,8 @@ pub(super) async fn write_heads(
     heads: &[(Place<'_>, &Block<'_>)],
 ) -> Result<(), StorageError> {
     let one = format!("({})", placeholders(WIDTH));
-    let mut rest = heads;
-    while let Some(count) = WRITTEN.into_iter().find(|count| *count <= rest.len()) {
-        let (heads, others) = rest.split_at(count);
-        rest = others;
-        let rows = vec![one.as_str(); count].join(", ");
+    for heads in batches(heads) {
+        let rows = vec![one.as_str(); heads.len()].join(", ");
         let sql = format!("INSERT INTO ratekitty_dataframes ({COLUMNS}) VALUES {rows}");
         let values = heads.iter().flat_map(|(place, block)| place.values(block));
         let insert = statement(transaction, &sql, values);
@@ -454,7 +446,7 @@ impl Kept<'_> {
             .iter()
             .map(|row| row.try_get::<i64>("", "id").to(action))
             .collect::<Result<Vec<_>, _>>()?;
-        for ids in ids.chunks(HEADS) {
+        for ids in batches(&ids) {
             let list = placeholders(ids.len());
             let sql = format!("DELETE FROM ratekitty_dataframes WHERE id IN ({list})");
             let ids = ids.iter().map(|id| SqlValue::from(*id));

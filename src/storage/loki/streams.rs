@@ -17,19 +17,16 @@ use sea_orm::{ConnectionTrait, QueryResult, Value as SqlValue};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    state::{Context, Transaction, for_update, given, or_update, placeholders, statement},
+    state::{
+        Context, Transaction, batches, batches_mut, for_update, given, or_update, placeholders,
+        statement,
+    },
     storage::{StorageError, heads::Kept},
     time::Period,
 };
 
 /// In the place of a digest: nothing more is written to this stream.
 const CLOSED: &str = "closed";
-
-/// Streams locked in one statement.
-const LOCKED: usize = 500;
-
-/// Streams written in one statement: 14 values each, and SQLite takes 32,766.
-const SAVED: usize = 500;
 
 /// Columns that change after a stream has begun.
 const CHANGEABLE: [&str; 6] =
@@ -286,7 +283,7 @@ impl Streams {
     ) -> Result<Self, StorageError> {
         let action = "read streams";
         let mut ids: Vec<i64> = Vec::with_capacity(owners.len());
-        for owners in owners.chunks(LOCKED) {
+        for owners in batches(owners) {
             let Some(Owner { store, scope_key, .. }) = owners.first() else { continue };
             let writers: BTreeSet<&str> = owners.iter().map(|owner| owner.writer).collect();
             // First found and then locked by number: a database may look through a small
@@ -307,7 +304,7 @@ impl Streams {
         }
         ids.sort_unstable();
         let mut streams: HashMap<String, Vec<Stream>> = HashMap::with_capacity(owners.len());
-        for ids in ids.chunks(LOCKED) {
+        for ids in batches(&ids) {
             let sql = format!(
                 "SELECT {COLUMNS} FROM ratekitty_streams WHERE id IN ({}) ORDER BY id{}",
                 placeholders(ids.len()),
@@ -351,10 +348,10 @@ pub async fn save_all(
         streams.iter_mut().map(|stream| &mut **stream).partition(|stream| stream.id == 0);
     let set = CHANGEABLE.map(|column| format!("{column} = {}", given(transaction, column)));
     let or_update = format!(" {} {}", or_update(transaction, "id"), set.join(", "));
-    for known in known.chunks(SAVED) {
+    for known in batches(&known) {
         insert(transaction, store, known, &or_update).await?;
     }
-    for new in new.chunks_mut(SAVED) {
+    for new in batches_mut(&mut new) {
         insert(transaction, store, new, "").await?;
         let action = "begin streams";
         let sql = format!(
