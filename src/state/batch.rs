@@ -4,9 +4,8 @@
 //! itself. With lists of any length there would be hundreds of texts, some of them
 //! megabytes when taken apart.
 
-/// Lengths of lists, the longest first. The widest rows have 14 values, of which SQLite
-/// takes 32,766 in one statement.
-const LENGTHS: [usize; 5] = [256, 64, 16, 4, 1];
+/// Lengths of lists, the longest first. Each connection keeps a statement of each length.
+const LENGTHS: [usize; 4] = [64, 16, 4, 1];
 
 fn length(left: usize) -> usize {
     LENGTHS.into_iter().find(|length| *length <= left).unwrap_or(left)
@@ -39,7 +38,7 @@ mod tests {
 
     #[test]
     fn parts_are_of_few_lengths_and_make_the_whole() {
-        for count in [0, 1, 3, 4, 5, 100, 256, 257, 1_000] {
+        for count in [0, 1, 3, 4, 5, 64, 65, 100, 1_000] {
             let mut items: Vec<usize> = (0..count).collect();
             let parts: Vec<Vec<usize>> = batches(&items).map(<[_]>::to_vec).collect();
             assert!(parts.iter().all(|part| LENGTHS.contains(&part.len())), "{count}");

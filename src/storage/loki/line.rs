@@ -120,6 +120,12 @@ impl<'a> LineWriter<'a> {
         }
     }
 
+    /// Forgets what points shared until now: those of the next scope share something else.
+    pub fn forget(&mut self) {
+        self.known.clear();
+        self.metadata.clear();
+    }
+
     /// How lines of a period and type begin; what they are about is added to `digest`.
     pub fn head(&self, period: Period, frame_type: &str, digest: &mut Sha256) -> Head {
         let date = "%Y-%m-%dT%H:%M:%S+00:00";

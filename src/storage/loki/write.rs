@@ -20,7 +20,6 @@ use super::{
     streams::{self, Owner, SECOND, Span, Stream, Streams},
 };
 use crate::{
-    config::sections::storage_loki::PushFormat,
     dataframe::DataFrame,
     state::{Context, Step, Transaction, statement},
     storage::{
@@ -87,13 +86,13 @@ impl<'a> Prepared<'a> {
     fn of(
         replacement: &Replacement<'a>,
         metadata: bool,
-        format: PushFormat,
+        lines: &mut LineWriter<'a>,
     ) -> Result<Vec<Self>, StorageError> {
         let Replacement { scope_id, frames, .. } = *replacement;
-        let mut lines = LineWriter::new(format);
+        lines.forget();
         let parts = frames
             .iter()
-            .map(|frame| Self::new(frame.period, blocks_of(scope_id, frame), metadata, &mut lines));
+            .map(|frame| Self::new(frame.period, blocks_of(scope_id, frame), metadata, lines));
         parts.collect()
     }
 
@@ -167,9 +166,10 @@ impl LokiStorage {
         &self,
         replacements: &[Replacement<'_>],
     ) -> Result<(), StorageError> {
-        let prepare =
-            |replacement| Prepared::of(replacement, self.structured_metadata, self.client.format());
-        let mut prepared = replacements.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
+        let mut lines = LineWriter::new(self.client.format());
+        let mut prepare =
+            |replacement| Prepared::of(replacement, self.structured_metadata, &mut lines);
+        let mut prepared = replacements.iter().map(&mut prepare).collect::<Result<Vec<_>, _>>()?;
         let digests: Vec<String> = prepared.iter().map(|parts| Prepared::digest(parts)).collect();
         let steps: Vec<Step<'_>> = replacements.iter().map(|one| one.step).collect();
         let scopes: Vec<&str> = replacements.iter().map(|one| one.scope_id).collect();
@@ -279,8 +279,9 @@ impl LokiStorage {
             group.entry(block.period).or_default().push(block);
         }
         let mut writes = Vec::new();
+        let mut lines = LineWriter::new(self.client.format());
         for ((scope_id, _), periods) in groups {
-            let mut lines = LineWriter::new(self.client.format());
+            lines.forget();
             let prepare = |(period, blocks)| {
                 Prepared::new(period, blocks, self.structured_metadata, &mut lines)
             };
