@@ -12,7 +12,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use tracing::debug;
 
 use super::{
-    error::{LokiError, is_limit},
+    error::{LokiError, QueryLimit},
     logql,
     push::{self, Body, StreamEntries},
 };
@@ -294,9 +294,9 @@ impl LokiClient {
             };
             self.send(Part::Read, request, |_, message| {
                 let query = query.to_owned();
-                Some(match is_limit(&message) {
-                    true => LokiError::Limit { query, message },
-                    false => LokiError::Query { query, message },
+                Some(match QueryLimit::of(&message) {
+                    Some(limit) => LokiError::Limit { limit, query, message },
+                    None => LokiError::Query { query, message },
                 })
             })
         });

@@ -51,6 +51,8 @@ pub enum LokiError {
     /// It refused a query for its size; a smaller one may pass.
     #[error("Loki refused the query `{query}`: {message}{}", hint(.message))]
     Limit {
+        /// What there is too much of.
+        limit: QueryLimit,
         /// The query.
         query: String,
         /// What Loki said.
@@ -132,23 +134,43 @@ impl Retryable for LokiError {
     }
 }
 
-/// What Loki says when a query is too large for it, and not wrong.
-const LIMITS: [&str; 6] = [
-    "maximum of series",
-    "maximum number of series",
-    "time range exceeds the limit",
-    "input size too long",
-    "would read too many bytes",
-    "max entries limit",
-];
+/// What a query has too much of for Loki.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueryLimit {
+    /// Series of the answer (`max_query_series`).
+    Series,
+    /// Time (`max_query_length`).
+    Time,
+    /// Text of the query.
+    Text,
+    /// Bytes of lines to read (`max_query_bytes_read`).
+    Bytes,
+    /// Lines asked for (`max_entries_limit_per_query`).
+    Entries,
+}
 
-/// Whether a refusal of a query means that a smaller one may pass.
-pub(super) fn is_limit(message: &str) -> bool {
-    LIMITS.iter().any(|known| message.contains(known))
+impl QueryLimit {
+    /// What Loki says when a query is too large for it, and not wrong. Its advice, such as
+    /// to reduce the time range, comes with several limits since Loki 3.6, and tells nothing.
+    const WORDS: [(&str, Self); 6] = [
+        ("maximum of series", Self::Series),
+        // Since Loki 3.6.
+        ("maximum number of series", Self::Series),
+        ("time range exceeds the limit", Self::Time),
+        ("input size too long", Self::Text),
+        ("would read too many bytes", Self::Bytes),
+        ("max entries limit", Self::Entries),
+    ];
+
+    /// The limit that a refusal speaks of, if a smaller query may pass.
+    pub(super) fn of(message: &str) -> Option<Self> {
+        let mut words = Self::WORDS.iter();
+        words.find(|(words, _)| message.contains(words)).map(|(_, limit)| *limit)
+    }
 }
 
 /// Words of Loki and the setting behind them.
-const HINTS: [(&str, &str); 13] = [
+const HINTS: [(&str, &str); 14] = [
     (
         "timestamp too old",
         "raise reject_old_samples_max_age in Loki's limits_config above the age of the oldest period to rate",
@@ -174,6 +196,7 @@ const HINTS: [(&str, &str); 13] = [
         "set allow_structured_metadata in Loki's limits_config (schema v13), or [storage_loki] write_structured_metadata = false",
     ),
     ("maximum of series", "raise max_query_series in Loki's limits_config"),
+    ("maximum number of series", "raise max_query_series in Loki's limits_config"),
     (
         "time range exceeds the limit",
         "lower [storage_loki] shard_days, or raise max_query_length in Loki's limits_config",
@@ -191,4 +214,39 @@ fn hint(message: &str) -> String {
     let message = message.to_lowercase();
     let known = HINTS.iter().find(|(words, _)| message.contains(&words.to_lowercase()));
     known.map(|(_, advice)| format!("; {advice}")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_told_apart_in_the_words_of_each_release() {
+        for (message, limit) in [
+            ("maximum of series (500) reached for a single query", Some(QueryLimit::Series)),
+            (
+                "maximum number of series (500) reached for a single query; consider reducing query cardinality by \
+                 adding more specific stream selectors, reducing the time range, or aggregating results with \
+                 functions like sum(), count() or topk()",
+                Some(QueryLimit::Series),
+            ),
+            (
+                "the query time range exceeds the limit (query length: 961h0m0s, limit: 31d1h)",
+                Some(QueryLimit::Time),
+            ),
+            ("parse error : input size too long (131078 > 131072)", Some(QueryLimit::Text)),
+            (
+                "the query would read too many bytes (query: 12 GB, limit: 1 GB); consider adding more specific \
+                 stream selectors or reduce the time range of the query",
+                Some(QueryLimit::Bytes),
+            ),
+            (
+                "max entries limit per query exceeded, limit > max_entries_limit_per_query (5001 > 5000)",
+                Some(QueryLimit::Entries),
+            ),
+            ("parse error at line 1, col 1: syntax error: unexpected IDENTIFIER", None),
+        ] {
+            assert_eq!(QueryLimit::of(message), limit, "{message}");
+        }
+    }
 }

@@ -12,6 +12,7 @@ use std::{
 use super::{
     LokiError, LokiStorage,
     client::Lines,
+    error::QueryLimit,
     line,
     logql::{Extracted, is_readable_key, path},
     question::LogQuestion,
@@ -88,7 +89,9 @@ impl LokiStorage {
             let query = format!("{selector}{stages}");
             let lines = match self.client.lines(&query, (from, end), limit).await {
                 Ok(lines) => lines,
-                Err(LokiError::Limit { message, .. }) if self.entry_limit.learn(&message) => {
+                Err(LokiError::Limit { limit: QueryLimit::Entries, message, .. })
+                    if self.entry_limit.learn(&message) =>
+                {
                     continue;
                 }
                 Err(LokiError::TooLarge { .. }) if limit > 1 => {
@@ -146,14 +149,15 @@ impl LokiStorage {
         let span = (instant, instant + 1);
         let whole = Slice::new(Source::Reference(selector.to_owned()), span);
         // The first part is what gave too many: it is split before it is asked.
-        let mut todo: Vec<Slice> = Vec::from(whole.split("", &question).ok_or_else(crowded)?);
+        let mut todo: Vec<Slice> =
+            Vec::from(whole.split(QueryLimit::Entries, &question).ok_or_else(crowded)?);
         while let Some(slice) = todo.pop() {
             let limit = self.entry_limit.get();
             let json = question.extracted.stage();
             let query = format!("{selector}{stages}{json}{}", slice.stages(&question));
             let entries = Entries::new(self.client.lines(&query, span, limit).await?)?;
             if entries.order.len() >= limit {
-                todo.extend(slice.split("", &question).ok_or_else(crowded)?);
+                todo.extend(slice.split(QueryLimit::Entries, &question).ok_or_else(crowded)?);
             } else if entries.give(i64::MAX, each)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }

@@ -37,7 +37,7 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 pub use client::LokiClient;
-pub use error::LokiError;
+pub use error::{LokiError, QueryLimit};
 
 use super::{
     Finding, GroupKey, Mark, Page, PointSink, Replacement, Selection, Storage, StorageError, Totals,

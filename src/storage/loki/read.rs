@@ -10,7 +10,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tracing::debug;
 
 use super::{
-    LokiError, LokiStorage, line,
+    LokiError, LokiStorage,
+    error::QueryLimit,
+    line,
     logql::{self, Extracted, Measure},
     question::{LogQuestion, Question},
     slices::{Slice, Source},
@@ -52,9 +54,9 @@ impl LokiStorage {
         self.longest_query.load(Ordering::Relaxed)
     }
 
-    /// Notes that a time was too long for Loki.
-    fn learn_time(&self, message: &str, (from, to): Span) {
-        if message.contains("time range") {
+    /// Notes that a time was too long for Loki, if that was the limit.
+    fn learn_time(&self, limit: QueryLimit, (from, to): Span) {
+        if limit == QueryLimit::Time {
             let half = ((to - from) / SECOND / 2).max(1);
             self.longest_query.fetch_min(half, Ordering::Relaxed);
         }
@@ -164,11 +166,11 @@ impl LokiStorage {
                         sum += count as u64;
                     }
                 }
-                Err(LokiError::Limit { query, message }) => {
-                    self.learn_time(&message, slice.span);
-                    match slice.split(&message, question) {
+                Err(LokiError::Limit { limit, query, message }) => {
+                    self.learn_time(limit, slice.span);
+                    match slice.split(limit, question) {
                         Some(halves) => todo.extend(halves),
-                        None => return Err(LokiError::Limit { query, message }.into()),
+                        None => return Err(LokiError::Limit { limit, query, message }.into()),
                     }
                 }
                 Err(error) => return Err(error.into()),
@@ -221,14 +223,14 @@ impl LokiStorage {
         while let Some(slice) = todo.pop() {
             match self.ask_sums(log_question, sums, &slice).await {
                 Ok(part) => groups.merge(part),
-                Err(StorageError::Loki(LokiError::Limit { message, .. })) => {
+                Err(StorageError::Loki(LokiError::Limit { limit, message, .. })) => {
                     debug!("Parting a query that Loki refused: {message}");
-                    self.learn_time(&message, slice.span);
+                    self.learn_time(limit, slice.span);
                     // Few lines are read sooner than summed up in many parts.
-                    let is_read = message.contains("series")
+                    let is_read = limit == QueryLimit::Series
                         && slice.has_all_values()
                         && self.count_slice(slice.clone(), &LogQuestion::nothing()).await? <= FEW;
-                    match slice.split(&message, log_question).filter(|_| !is_read) {
+                    match slice.split(limit, log_question).filter(|_| !is_read) {
                         Some(halves) => todo.extend(halves),
                         None => {
                             let all = |_: i64, _: &DataPoint| true;

@@ -6,6 +6,7 @@
 //! whatever the values are.
 
 use super::{
+    error::QueryLimit,
     logql::{self, Measure},
     question::LogQuestion,
     streams::{SECOND, Span},
@@ -160,15 +161,12 @@ impl Slice {
 
     /// Two smaller slices that together are this one, parted by what Loki found
     /// too much; `None` if it is as small as can be.
-    pub fn split(&self, limit: &str, question: &LogQuestion) -> Option<[Self; 2]> {
-        if limit.contains("time range") {
-            return self.split_time();
-        }
-        if limit.contains("bytes") {
-            return self.split_time().or_else(|| self.split_streams());
-        }
-        if limit.contains("input size") {
-            return self.split_streams();
+    pub fn split(&self, limit: QueryLimit, question: &LogQuestion) -> Option<[Self; 2]> {
+        match limit {
+            QueryLimit::Time => return self.split_time(),
+            QueryLimit::Bytes => return self.split_time().or_else(|| self.split_streams()),
+            QueryLimit::Text => return self.split_streams(),
+            QueryLimit::Series | QueryLimit::Entries => {}
         }
         // Periods make groups, too, and time parts them best.
         if question.is_by_time()
@@ -264,7 +262,7 @@ mod tests {
         let slice = Slice::new(Source::Own(vec!["a".to_owned()]), (0, SECOND));
         let (mut parts, mut todo) = (Vec::new(), vec![slice]);
         while let Some(slice) = todo.pop() {
-            match slice.split("maximum of series", &question) {
+            match slice.split(QueryLimit::Series, &question) {
                 Some(halves) => todo.extend(halves),
                 None => parts.push(conditions(&slice.stages(&question))),
             }

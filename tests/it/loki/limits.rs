@@ -60,6 +60,25 @@ async fn twenty_thousand_points_of_one_scope_and_period() {
     assert_eq!(last.unwrap().points.len(), 1);
 }
 
+/// A refusal of too many series says nothing of how long a time Loki takes, though it
+/// speaks of time since Loki 3.6: who believes it asks for each second of all times.
+#[tokio::test]
+async fn too_many_series_shorten_no_time() {
+    for has_newer_words in [false, true] {
+        let limits = Limits { max_query_series: 10, has_newer_words, ..Limits::roomy() };
+        let (app, loki) = double(limits, "").await;
+        app.storage.put("p1", &frame("p1", 0, 200, "0.1")).await.unwrap();
+        for _ in 0..2 {
+            let before = loki.count("/query");
+            let totals = app.storage.total(&everything(), &[label("id")], Page::ALL).await.unwrap();
+            assert_eq!(totals.total, 200);
+            assert!(totals.rows.iter().all(|row| row.price == decimal("0.1")));
+            let queries = loki.count("/query") - before;
+            assert!(queries < 100, "{queries} queries, newer words: {has_newer_words}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn six_thousand_scopes_with_one_point_each() {
     let (app, _loki) = loki_app(Limits::roomy(), "").await;

@@ -59,6 +59,13 @@ impl Evaluation<'_> {
     /// The refusal of more series than are allowed.
     pub fn too_many_series(&self) -> String {
         let limit = self.limits.max_query_series;
+        if self.limits.has_newer_words {
+            return format!(
+                "maximum number of series ({limit}) reached for a single query; consider reducing query \
+                 cardinality by adding more specific stream selectors, reducing the time range, or \
+                 aggregating results with functions like sum(), count() or topk()"
+            );
+        }
         format!("maximum of series ({limit}) reached for a single query")
     }
 

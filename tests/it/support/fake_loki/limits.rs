@@ -63,6 +63,8 @@ pub struct Limits {
     pub max_structured_metadata_size: usize,
     /// Pairs of structured metadata of an entry.
     pub max_structured_metadata_count: usize,
+    /// Refuses too many series in the words of Loki 3.6 and later, which speak of time, too.
+    pub has_newer_words: bool,
     /// CPU time that each line of a push costs, beside the double's own.
     pub line_cost: Duration,
 }
@@ -93,6 +95,7 @@ impl Limits {
             max_label_value_length: 2048,
             max_structured_metadata_size: 64 << 10,
             max_structured_metadata_count: 128,
+            has_newer_words: false,
             line_cost: Duration::ZERO,
         }
     }
