@@ -1,13 +1,16 @@
 //! What is rated again takes the place of what was there, at once, for any age.
 
-use ratekitty::{storage::Storage, time::seconds};
+use ratekitty::{
+    storage::{Storage, StorageError},
+    time::seconds,
+};
 use sea_orm::ConnectionTrait;
 
 use super::{HOUR, START, by_flavor, by_type, everything, frame, hour, prices};
 use crate::{
     storage::loki_app,
-    support::StorageExt,
     support::fake_loki::{Deletes, Fault, Kind, Limits},
+    support::{StorageExt, TestApp},
 };
 
 /// Checks that all ways to read agree on these prices.
@@ -114,10 +117,12 @@ async fn the_same_points_make_the_same_bytes_at_the_same_place() {
     shows(&*app.storage, &["1"; 5]).await;
 }
 
-#[tokio::test]
-async fn state_from_a_backup_meets_a_stream_that_is_further() {
-    let limits = Limits { max_chunk_age: 7_200, ..Limits::roomy() };
-    let (app, _loki) = loki_app(limits, "").await;
+/// A scope is rated over six hours, and from the third on again, by a database that has
+/// forgotten it. `is_taken` says whether Loki takes entries so far behind.
+async fn restore_a_backup(limits: Limits, is_taken: bool) {
+    let (app, loki) = loki_app(limits, "").await;
+    // A real one has the limits that it has.
+    let is_taken = is_taken || loki.is_none();
     for number in 0..6 {
         app.storage.put("p1", &frame("p1", number, 1, "1")).await.unwrap();
     }
@@ -137,12 +142,37 @@ async fn state_from_a_backup_meets_a_stream_that_is_further() {
     // What Loki has beyond it does not count.
     assert_eq!(by_flavor(&*app.storage).await.unwrap(), "2");
     assert_eq!(prices(&*app.storage).await.len(), 2);
-    // Rated again, in a new stream, since the old one takes nothing so old.
+    rate_again(&app).await;
+    // In a new stream, where the old one takes nothing so old. Else what Loki has of the old
+    // rating is never added up with the new one, until the scope is reset.
+    match by_flavor(&*app.storage).await {
+        Ok(price) => assert_eq!(price, "14"),
+        Err(StorageError::TooMany { shown, stored }) => {
+            assert!(is_taken && (shown, stored) == (10, 6), "{shown} shown, {stored} stored");
+            app.storage.remove("p1", hour(2).begin, hour(6).begin).await.unwrap();
+            rate_again(&app).await;
+            assert_eq!(by_flavor(&*app.storage).await.unwrap(), "14");
+        }
+        Err(error) => panic!("{error}"),
+    }
+    shows(&*app.storage, &["1", "1", "3", "3", "3", "3"]).await;
+}
+
+async fn rate_again(app: &TestApp) {
     for number in 2..6 {
         app.storage.put("p1", &frame("p1", number, 1, "3")).await.unwrap();
     }
     assert_eq!(by_type(&*app.storage).await, "14");
-    assert_eq!(by_flavor(&*app.storage).await.unwrap(), "14");
+}
+
+#[tokio::test]
+async fn state_from_a_backup_meets_a_stream_that_takes_no_more() {
+    restore_a_backup(Limits { max_chunk_age: 7_200, ..Limits::roomy() }, false).await;
+}
+
+#[tokio::test]
+async fn state_from_a_backup_meets_a_stream_that_takes_more() {
+    restore_a_backup(Limits::roomy(), true).await;
 }
 
 #[tokio::test]
