@@ -69,6 +69,8 @@ pub struct Lines {
 #[derive(Deserialize)]
 struct Envelope<T> {
     data: T,
+    #[serde(default)]
+    warnings: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -318,6 +320,10 @@ impl LokiClient {
                 reason: error.to_string(),
                 body: http::excerpt(&body),
             })?;
+        // Sums over a part are wrong sums.
+        if let Some(warning) = envelope.warnings.into_iter().find(|one| one.contains("partial")) {
+            return Err(LokiError::Partial { query: query.to_owned(), warning });
+        }
         Ok(envelope.data)
     }
 

@@ -66,6 +66,14 @@ pub enum LokiError {
         /// What Loki said.
         message: String,
     },
+    /// It says that its answer is not whole, as it does since 3.6 for some clients.
+    #[error("Loki did not answer the query `{query}` whole: {warning}{}", hint(.warning))]
+    Partial {
+        /// The query.
+        query: String,
+        /// What Loki said.
+        warning: String,
+    },
     /// The answer is larger than the limit.
     #[error(
         "the answer to `{query}` is larger than [ratekitty] max_response_bytes = {limit}; lower [storage_loki] max_query_entries"
@@ -121,6 +129,7 @@ impl Retryable for LokiError {
             | Self::Refused { .. }
             | Self::Limit { .. }
             | Self::Query { .. }
+            | Self::Partial { .. }
             | Self::TooLarge { .. }
             | Self::Crowded { .. } => false,
         }

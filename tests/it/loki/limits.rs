@@ -80,6 +80,22 @@ async fn too_many_series_shorten_no_time() {
 }
 
 #[tokio::test]
+async fn a_part_of_an_answer_is_none() {
+    let (app, loki) = double(Limits::roomy(), "").await;
+    app.storage.put("p1", &frame("p1", 0, 3, "0.5")).await.unwrap();
+    for _ in 0..2 {
+        loki.faults().next(Kind::Query, 1, Fault::Partial);
+        let error = match app.storage.total(&everything(), &[label("id")], Page::ALL).await {
+            Ok(totals) => panic!("{totals:?}"),
+            Err(error) => error.to_string(),
+        };
+        assert!(error.contains("whole") && error.contains("partial results"), "{error}");
+        assert!(error.contains("max_query_series"), "{error}");
+        assert_eq!(by_flavor(&*app.storage).await.unwrap(), "1.5");
+    }
+}
+
+#[tokio::test]
 async fn six_thousand_scopes_with_one_point_each() {
     let (app, _loki) = loki_app(Limits::roomy(), "").await;
     let mut frames = Vec::new();

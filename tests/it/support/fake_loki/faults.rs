@@ -38,6 +38,8 @@ pub enum Fault {
     HalfStored,
     /// The answer ends in the middle of its body.
     Truncated,
+    /// The answer warns that it is not whole.
+    Partial,
 }
 
 impl Fault {
@@ -51,6 +53,7 @@ impl Fault {
             Self::Reset => "reset",
             Self::HalfStored => "half stored",
             Self::Truncated => "truncated",
+            Self::Partial => "partial",
         }
     }
 }

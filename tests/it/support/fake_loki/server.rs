@@ -11,6 +11,7 @@ use axum::{
     serve::Listener,
 };
 use futures::stream;
+use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
@@ -152,8 +153,22 @@ async fn answer(shared: Arc<Shared>, role: Role, request: Request) -> Response {
         Some(Fault::DropAnswer) => close_connection(),
         Some(Fault::HalfStored) => http::text(500, "rpc error: code = Unknown\n".to_owned()),
         Some(Fault::Truncated) => truncated(response).await,
+        Some(Fault::Partial) => partial(response).await,
         _ => response,
     }
+}
+
+/// The answer with the warning that Loki 3.7 gives with a part of the series.
+async fn partial(response: Response) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let Ok(body) = to_bytes(body, usize::MAX).await else { close_connection() };
+    let mut body: Value = serde_json::from_slice(&body).unwrap();
+    body["warnings"] = json!([
+        "maximum number of series (500) reached for a single query; returning partial results"
+    ]);
+    let body = body.to_string();
+    parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    Response::from_parts(parts, Body::from(body))
 }
 
 /// The answer with half of its body, though it announces the whole.
