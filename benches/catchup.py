@@ -3,8 +3,8 @@
 usage: scripts/with-servers mariadb -- python3 benches/catchup.py PROGRAM
 
 PROGRAM is ratekitty's, built for release. A real Prometheus has servers, volumes
-and traffic of some projects. The storage is the suite's double of Loki, a process
-of its own and new for each run, as is the state database. In turns,
+and traffic of some projects. The storage is the suite's double of Loki or a real one,
+a process of its own and new for each run, as is the state database. In turns,
 
 1. ratekitty collects, rates and pushes everything: `processor --once`;
 2. the floor, `benches/floor.rs`, reads the same values in one range query for each
@@ -20,8 +20,13 @@ Without a MariaDB the reference is left out, and the state is in SQLite.
 
 `BENCH_PROJECTS` (20), `BENCH_SERVERS` (20 in each) and `BENCH_HOURS` (505) set the
 size, `BENCH_RUNS` (3) the number of rounds, `BENCH_REFERENCE_HOURS` (48) the hours
-of the reference; `BENCH_REFERENCE=0` leaves it out. `BENCH_LOKI_LINE` (0) is CPU time in
-microseconds that the double spends on each line beside its own 5: a real Loki spends 51.
+of the reference; `BENCH_REFERENCE=0` leaves it out.
+
+`BENCH_LOKI` is the path of a real Loki's program, such as of Grafana's package: everything
+that is pushed goes there instead of to the double, but for the reading alone. It has the
+settings of `devstack/loki/loki-single.yaml` with higher limits of rate.
+`BENCH_CONTENT_TYPE` (`application/json`) is how ratekitty pushes; the floor and the
+reference push JSON.
 
 With `BENCH_GROWTH=1`, ratekitty runs alone: over more and more scopes, points and
 periods. Prints a table, and draws it into `docs/img/growth.svg`, or into
@@ -40,6 +45,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import sqlite3
 import statistics
@@ -61,7 +67,10 @@ def number(name, default):
 
 PROJECTS, SERVERS = number("BENCH_PROJECTS", 20), number("BENCH_SERVERS", 20)
 HOURS, ROUNDS = number("BENCH_HOURS", 505), number("BENCH_RUNS", 3)
-LOKI_LINE = number("BENCH_LOKI_LINE", 0)
+LOKI = os.environ.get("BENCH_LOKI")
+if LOKI and not os.access(LOKI, os.X_OK):
+    fail(f"BENCH_LOKI: {LOKI} is no program")
+CONTENT_TYPE = os.environ.get("BENCH_CONTENT_TYPE", "application/json")
 REFERENCE_HOURS = min(number("BENCH_REFERENCE_HOURS", 48), HOURS)
 HAS_MARIADB = "RATEKITTY_TEST_MARIADB" in os.environ
 HAS_REFERENCE = HAS_MARIADB and os.environ.get("BENCH_REFERENCE") != "0"
@@ -302,19 +311,7 @@ class Prometheus(Server):
 
 
 class Loki:
-    """The suite's double, without a line."""
-
-    def __init__(self):
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        env = os.environ | {"LOKI_LINE_MICROSECONDS": str(LOKI_LINE)}
-        self.process = subprocess.Popen([ROOT_OF["loki_double"]], text=True, env=env, **pipes)
-        self.url = self.process.stdout.readline().strip()
-
-    def tell(self, line):
-        self.process.stdin.write(f"{line}\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        return json.loads(answer) if answer else fail("the double of Loki has ended")
+    """What is stored in one, whichever it is."""
 
     def totals(self, begin, end):
         """What is stored of a time, by type."""
@@ -322,7 +319,7 @@ class Loki:
         def query(what):
             text = f"sum by (t) ({what.replace('RANGE', f'[{end - begin}s]')})"
             parameters = {"query": text, "time": end * 10**9 - 1}
-            url = f"{self.url}/query?{urllib.parse.urlencode(parameters)}"
+            url = f"{self.api}/query?{urllib.parse.urlencode(parameters)}"
             rows = ask(url, headers={"X-Scope-OrgID": "cloudkitty"})["data"]["result"]
             return {row["metric"]["t"]: float(row["value"][1]) for row in rows}
 
@@ -334,11 +331,82 @@ class Loki:
         )
         return {kind: Total(points[kind], qty[kind], price[kind]) for kind in points}
 
+
+class Double(Loki):
+    """The suite's double, without a line."""
+
+    def __init__(self):
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self.process = subprocess.Popen([ROOT_OF["loki_double"]], text=True, **pipes)
+        self.api = self.process.stdout.readline().strip()
+
+    def tell(self, line):
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        return json.loads(answer) if answer else fail("the double of Loki has ended")
+
+    def counts(self):
+        """Pushes, bytes of their bodies, lines."""
+        said = self.tell("count")
+        return said["pushes"], said["body_bytes"], said["entries"]
+
+    def keep(self, path):
+        """Writes all lines into a file."""
+        self.tell(path)
+
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         stop(self.process)
+
+
+class RealLoki(Server, Loki):
+    """A Loki without a line. How long the bodies are that it gets, it does not tell."""
+
+    numbers = itertools.count(1)
+    # A cloud is caught up with at once, not at the pace of its usage.
+    limits = ["ingestion-rate-limit-mb", "ingestion-burst-size-mb"]
+    stream_limits = ["per-stream-rate-limit", "per-stream-rate-limit-burst"]
+
+    def __init__(self, folder):
+        name = f"loki{next(self.numbers)}"
+        self.data, port, grpc = folder / name, free_port(), free_port()
+        env = {
+            "LOKI_HTTP_PORT": str(port),
+            "LOKI_GRPC_PORT": str(grpc),
+            "LOKI_DATA_DIR": str(self.data),
+            "LOKI_CHUNKS_DIR": str(self.data / "chunks"),
+        }
+        command = [LOKI, f"-config.file={ROOT}/devstack/loki/loki-single.yaml", "-log.level=warn"]
+        command += ["-config.expand-env=true"]
+        command += [f"-distributor.{limit}=4096" for limit in self.limits]
+        command += [f"-ingester.{limit}=4GB" for limit in self.stream_limits]
+        super().__init__(name, folder, command, port, env, ready="/ready")
+        self.api = f"{self.url}/loki/api/v1"
+
+    def counts(self):
+        """Pushes, None, lines."""
+        found = collections.Counter()
+        with urllib.request.urlopen(f"{self.url}/metrics") as answer:
+            for line in answer.read().decode().splitlines():
+                name, _, value = line.rpartition(" ")
+                if 'route="loki_api_v1_push"' in name or name.startswith("loki_distributor_lines"):
+                    found[name.partition("{")[0]] += float(value)
+        return (
+            found["loki_request_duration_seconds_count"],
+            None,
+            found["loki_distributor_lines_received_total"],
+        )
+
+    def stop(self):
+        super().stop()
+        shutil.rmtree(self.data, ignore_errors=True)
+
+
+def new_loki(folder, is_real=True):
+    return RealLoki(folder) if LOKI and is_real else Double()
 
 
 class State:
@@ -371,7 +439,7 @@ connection = {url}
 version = 2
 backend = loki
 [storage_loki]
-url = {loki.url}
+url = {loki.api}
 {more.get("storage_loki", "")}
 [fetcher]
 backend = prometheus
@@ -454,9 +522,9 @@ class Meter:
         self.before = self.now()
 
     def now(self):
-        said = self.loki.tell("count")
+        pushes, pushed, _ = self.loki.counts()
         processes = cpu(self.prometheus.process.pid), cpu(self.loki.process.pid)
-        return *self.prometheus.counts(), said["pushes"], said["body_bytes"], *processes
+        return *self.prometheus.counts(), pushes, pushed or 0, *processes
 
     def figure(self, wall, cpu_seconds, megabytes):
         done = [now - before for now, before in zip(self.now(), self.before)]
@@ -473,7 +541,7 @@ def compare(who, loki, cloud, hours):
     def same(kind):
         return kind in found and all(map(alike, found[kind], wanted[kind]))
 
-    stored, points = loki.tell("count")["entries"], sum(total.points for total in wanted.values())
+    (*_, stored), points = loki.counts(), sum(total.points for total in wanted.values())
     if found.keys() != wanted.keys() or not all(map(same, wanted)) or stored != points:
         fail(f"{who} stored {stored} entries,\n{found}\nbut the samples are {points} points,\n{wanted}")
 
@@ -483,9 +551,14 @@ def tail(log):
 
 
 def run_ratekitty(folder, cloud, prometheus, is_whole=True, keep=None):
-    """A catch-up by ratekitty, or its reading alone; keeps the lines in a file."""
-    more = {} if is_whole else {"orchestrator": "skip_datapoints_expression = True"}
-    with Loki() as loki, State(folder, cloud, prometheus, loki, more) as state:
+    """A catch-up by ratekitty, or its reading alone; keeps the lines of a double in a file."""
+    more = {"storage_loki": f"content_type = {CONTENT_TYPE}"}
+    if not is_whole:
+        more["orchestrator"] = "skip_datapoints_expression = True"
+    with (
+        new_loki(folder, is_real=is_whole and keep is None) as loki,
+        State(folder, cloud, prometheus, loki, more) as state,
+    ):
         if is_whole:
             prices = state.folder / "prices.yml"
             prices.write_text(cloud.prices)
@@ -512,17 +585,17 @@ def run_ratekitty(folder, cloud, prometheus, is_whole=True, keep=None):
         state.must_have_arrived()
         if is_whole:
             compare("ratekitty", loki, cloud, cloud.hours)
-        elif loki.tell("count")["entries"] != 0:
+        elif loki.counts()[-1] != 0:
             fail("ratekitty stored points that it was to skip")
         if keep is not None:
-            loki.tell(keep)
+            loki.keep(keep)
     return figure
 
 
-def run_floor(cloud, prometheus, lines):
+def run_floor(folder, cloud, prometheus, lines):
     """Reading and pushing by a bare client: both together, and each alone."""
-    with Loki() as loki:
-        command = [ROOT_OF["floor"], f"{prometheus.url}/api/v1", loki.url, lines]
+    with new_loki(folder) as loki:
+        command = [ROOT_OF["floor"], f"{prometheus.url}/api/v1", loki.api, lines]
         command += [str(cloud.begin + PERIOD), str(cloud.end), str(PERIOD), *QUERIES]
         meter = Meter(prometheus, loki)
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -547,7 +620,7 @@ def run_reference(folder, cloud, prometheus):
     size = buffer_size(len(QUERIES) * cloud.servers * REFERENCE_HOURS)
     more = {"storage_loki": f"buffer_size = {size}"}
     begin, last = cloud.end - REFERENCE_HOURS * PERIOD, cloud.end - PERIOD
-    with Loki() as loki, State(folder, cloud, prometheus, loki, more) as state:
+    with new_loki(folder) as loki, State(folder, cloud, prometheus, loki, more) as state:
         prices = state.folder / "prices.yml"
         prices.write_text(cloud.prices)
         state.ratekitty("rules", "import", prices)
@@ -608,16 +681,17 @@ def beside(folder):
     ours, alone, floors, theirs = [], [], [], []
     lines = folder / "lines"
     with Prometheus(folder, cloud, 24) as prometheus:
+        say("the lines that are pushed")
+        run_ratekitty(folder, cloud, prometheus, keep=lines)
         for round_number in range(ROUNDS):
 
             def turn(who):
                 say(f"round {round_number + 1} of {ROUNDS}: {who}")
 
             turn("ratekitty")
-            keep = None if lines.exists() else lines
-            ours.append(run_ratekitty(folder, cloud, prometheus, keep=keep))
+            ours.append(run_ratekitty(folder, cloud, prometheus))
             turn("the floor")
-            floors.append(run_floor(cloud, prometheus, lines))
+            floors.append(run_floor(folder, cloud, prometheus, lines))
             turn("ratekitty, reading alone")
             alone.append(run_ratekitty(folder, cloud, prometheus, is_whole=False))
             if alone[-1].answers < 0.9 * ours[-1].answers:
@@ -638,8 +712,7 @@ def beside(folder):
     text = [
         f"{cloud.points:,} points: {PROJECTS} scopes, {SERVERS} servers each, {len(QUERIES)} metrics, "
         f"{HOURS} hours; medians of {ROUNDS} rounds",
-        f"state in {'MariaDB' if HAS_MARIADB else 'SQLite'}, storage in the suite's double of Loki"
-        + (f", with {LOKI_LINE} us of CPU more for each line" if LOKI_LINE else ""),
+        f"state in {'MariaDB' if HAS_MARIADB else 'SQLite'}, storage in {STORAGE}, ratekitty pushes {CONTENT_TYPE}",
         "",
         f"{'':<26}" + "".join(f"{name:>15}" for name, _ in columns),
     ]
@@ -652,11 +725,12 @@ def beside(folder):
         ("pushes to Loki", "pushes", 1, 0),
         ("bytes of pushes, MB", "pushed", 1e6, 1),
         ("CPU of Prometheus, s", "prometheus_cpu", 1, 2),
-        ("CPU of the double, s", "loki_cpu", 1, 2),
+        ("CPU of Loki, s", "loki_cpu", 1, 2),
     ]:
         values = (getattr(figure, field) / unit for _, figure in columns)
-        # The floor's memory is not measured.
-        cells = ("-" if field == "memory" and not value else f"{value:,.{digits}f}" for value in values)
+        # Not measured: the floor's memory, and how long the bodies are that a real Loki gets.
+        unknown = {"memory", "pushed"}
+        cells = ("-" if field in unknown and not value else f"{value:,.{digits}f}" for value in values)
         text.append(f"{name:<26}" + "".join(f"{cell:>15}" for cell in cells))
     reading = [reading for _, reading, _ in floors]
     pushing = [pushing for *_, pushing in floors]
@@ -753,7 +827,7 @@ def steady(folder):
         f"wall {one.wall:.1f} s (goal {CYCLE}), CPU {one.cpu:.1f} s, memory {one.memory:.0f} MB "
         f"(goal {CYCLE_MEMORY}), {one.queries:.0f} queries, {one.answers / 1e6:.0f} MB of answers, "
         f"{one.pushes:.0f} pushes, {one.pushed / 1e6:.0f} MB",
-        f"CPU of Prometheus {one.prometheus_cpu:.1f} s, of the double of Loki {one.loki_cpu:.1f} s",
+        f"CPU of Prometheus {one.prometheus_cpu:.1f} s, of Loki {one.loki_cpu:.1f} s",
     ]
 
 
@@ -773,6 +847,7 @@ def built(*names):
 if len(sys.argv) != 2:
     fail("usage: scripts/with-servers mariadb -- python3 benches/catchup.py PROGRAM")
 PROGRAM = pathlib.Path(sys.argv[1]).resolve()
+STORAGE = "a real Loki" if LOKI else "the suite's double of Loki"
 IS_GROWTH = os.environ.get("BENCH_GROWTH") == "1"
 IS_STEADY = os.environ.get("BENCH_STEADY") == "1"
 # A stop ends the servers, too.

@@ -4,8 +4,6 @@
 //! `count` with what was pushed so far, as JSON; a path by writing the stored
 //! entries there, an array of labels, time, line and structured metadata a line,
 //! and by `count`'s answer. It ends with its input.
-//!
-//! `LOKI_LINE_MICROSECONDS` is CPU time that each line costs beside the double's own.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,7 +23,6 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{BufWriter, Write},
-    time::Duration,
 };
 
 use fake_loki::{FakeLoki, Limits, StoredEntry};
@@ -36,13 +33,11 @@ const LONG: i64 = 10 * 365 * 86_400;
 
 /// Nothing is refused for its size, rate, age or order, and queries are not cut up.
 fn limits() -> Limits {
-    let line_cost = std::env::var("LOKI_LINE_MICROSECONDS").map_or(0, |cost| cost.parse().unwrap());
     Limits {
         max_query_length: LONG,
         max_query_series: usize::MAX,
         max_chunk_age: LONG,
         split_queries_by_interval: 0,
-        line_cost: Duration::from_micros(line_cost),
         ..Limits::roomy()
     }
 }

@@ -8,10 +8,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use std::time::Duration;
-
-use rustix::time::{ClockId, clock_gettime};
-
 use super::{Deletes, Shared, decode, deletes::Delete, locked, push, query, server::Role};
 
 /// A request.
@@ -120,8 +116,6 @@ fn push(shared: &Shared, call: &Call, tenant: &str) -> Response {
         }
     }
     let (limits, now) = (shared.limits(), shared.now());
-    let lines: usize = streams.iter().map(|stream| stream.entries.len()).sum();
-    spend(limits.line_cost.saturating_mul(u32::try_from(lines).unwrap_or(u32::MAX)));
     match push::push(&mut shared.write(), &limits, now, tenant, streams) {
         Ok(()) => no_content(),
         Err((status, error)) => text(status, format!("{error}\n")),
@@ -169,19 +163,5 @@ fn delete(shared: &Shared, call: &Call, tenant: &str) -> Response {
             }
             Err(error) => text(400, format!("{error}\n")),
         },
-    }
-}
-
-/// Uses up CPU time, as a real Loki does where the double has less to do.
-fn spend(time: Duration) {
-    let used = || {
-        let used = clock_gettime(ClockId::ThreadCPUTime);
-        Duration::new(used.tv_sec.unsigned_abs(), u32::try_from(used.tv_nsec).unwrap_or(0))
-    };
-    if !time.is_zero() {
-        let end = used() + time;
-        while used() < end {
-            std::hint::spin_loop();
-        }
     }
 }

@@ -1,7 +1,5 @@
 //! The limits of a Loki, and how its `/config` prints them.
 
-use std::time::Duration;
-
 use super::go::{duration, model_duration};
 
 /// What a tenant may ask of `POST /delete`.
@@ -65,8 +63,6 @@ pub struct Limits {
     pub max_structured_metadata_count: usize,
     /// Refuses too many series in the words of Loki 3.6 and later, which speak of time, too.
     pub has_newer_words: bool,
-    /// CPU time that each line of a push costs, beside the double's own.
-    pub line_cost: Duration,
 }
 
 impl Limits {
@@ -96,7 +92,6 @@ impl Limits {
             max_structured_metadata_size: 64 << 10,
             max_structured_metadata_count: 128,
             has_newer_words: false,
-            line_cost: Duration::ZERO,
         }
     }
 
