@@ -176,10 +176,26 @@ impl QueryLimit {
         let mut words = Self::WORDS.iter();
         words.find(|(words, _)| message.contains(words)).map(|(_, limit)| *limit)
     }
+
+    /// What lets the query pass as it is.
+    fn advice(self) -> Option<&'static str> {
+        match self {
+            Self::Series => Some("raise max_query_series in Loki's limits_config"),
+            Self::Time => Some(
+                "lower [storage_loki] shard_days, or raise max_query_length in Loki's limits_config",
+            ),
+            Self::Bytes => Some("raise max_query_bytes_read in Loki's limits_config"),
+            Self::Entries => {
+                Some("lower [storage_loki] max_query_entries to Loki's max_entries_limit_per_query")
+            }
+            // It is no setting.
+            Self::Text => None,
+        }
+    }
 }
 
-/// Words of Loki and the setting behind them.
-const HINTS: [(&str, &str); 14] = [
+/// Words of Loki, of other things than limits of queries, and the setting behind them.
+const HINTS: [(&str, &str); 10] = [
     (
         "timestamp too old",
         "raise reject_old_samples_max_age in Loki's limits_config above the age of the oldest period to rate",
@@ -204,25 +220,22 @@ const HINTS: [(&str, &str); 14] = [
         "structured metadata",
         "set allow_structured_metadata in Loki's limits_config (schema v13), or [storage_loki] write_structured_metadata = false",
     ),
-    ("maximum of series", "raise max_query_series in Loki's limits_config"),
-    ("maximum number of series", "raise max_query_series in Loki's limits_config"),
-    (
-        "time range exceeds the limit",
-        "lower [storage_loki] shard_days, or raise max_query_length in Loki's limits_config",
-    ),
-    (
-        "max entries limit",
-        "lower [storage_loki] max_query_entries to Loki's max_entries_limit_per_query",
-    ),
     ("live replicas", "no ingester of Loki is healthy yet"),
 ];
 
 /// What to change, for what Loki said: `; ...`, or nothing.
 fn hint(message: &str) -> String {
-    // Releases differ in capitals.
-    let message = message.to_lowercase();
-    let known = HINTS.iter().find(|(words, _)| message.contains(&words.to_lowercase()));
-    known.map(|(_, advice)| format!("; {advice}")).unwrap_or_default()
+    let advice = match QueryLimit::of(message) {
+        Some(limit) => limit.advice(),
+        None => {
+            // Releases differ in capitals.
+            let message = message.to_lowercase();
+            let mut hints = HINTS.iter();
+            let known = hints.find(|(words, _)| message.contains(&words.to_lowercase()));
+            known.map(|(_, advice)| *advice)
+        }
+    };
+    advice.map(|advice| format!("; {advice}")).unwrap_or_default()
 }
 
 #[cfg(test)]
