@@ -152,7 +152,7 @@ pub enum QueryLimit {
     Time,
     /// Text of the query.
     Text,
-    /// Bytes of lines to read (`max_query_bytes_read`).
+    /// Bytes of lines to read (`max_query_bytes_read`, `max_querier_bytes_read`).
     Bytes,
     /// Lines asked for (`max_entries_limit_per_query`).
     Entries,
@@ -160,14 +160,15 @@ pub enum QueryLimit {
 
 impl QueryLimit {
     /// What Loki says when a query is too large for it, and not wrong. Its advice, such as
-    /// to reduce the time range, comes with several limits since Loki 3.6, and tells nothing.
-    const WORDS: [(&str, Self); 6] = [
+    /// to reduce the time range, comes with several limits, and tells nothing.
+    const WORDS: [(&str, Self); 7] = [
         ("maximum of series", Self::Series),
         // Since Loki 3.6.
         ("maximum number of series", Self::Series),
         ("time range exceeds the limit", Self::Time),
         ("input size too long", Self::Text),
         ("would read too many bytes", Self::Bytes),
+        ("too large to execute on a single querier", Self::Bytes),
         ("max entries limit", Self::Entries),
     ];
 
@@ -184,7 +185,9 @@ impl QueryLimit {
             Self::Time => Some(
                 "lower [storage_loki] shard_days, or raise max_query_length in Loki's limits_config",
             ),
-            Self::Bytes => Some("raise max_query_bytes_read in Loki's limits_config"),
+            Self::Bytes => Some(
+                "raise max_query_bytes_read and max_querier_bytes_read in Loki's limits_config",
+            ),
             Self::Entries => {
                 Some("lower [storage_loki] max_query_entries to Loki's max_entries_limit_per_query")
             }
@@ -260,6 +263,22 @@ mod tests {
             (
                 "the query would read too many bytes (query: 12 GB, limit: 1 GB); consider adding more specific \
                  stream selectors or reduce the time range of the query",
+                Some(QueryLimit::Bytes),
+            ),
+            (
+                "query too large to execute on a single querier: (query: 160 GB, limit: 150 GB); consider adding \
+                 more specific stream selectors, reduce the time range of the query, or adjust parallelization \
+                 settings",
+                Some(QueryLimit::Bytes),
+            ),
+            (
+                "un-shardable query too large to execute on a single querier: (query: 160 GB, limit: 150 GB); \
+                 consider adding more specific stream selectors or reduce the time range of the query",
+                Some(QueryLimit::Bytes),
+            ),
+            (
+                "shard query is too large to execute on a single querier: (query: 160 GB, limit: 150 GB); \
+                 consider adding more specific stream selectors or reduce the time range of the query",
                 Some(QueryLimit::Bytes),
             ),
             (

@@ -80,8 +80,8 @@ impl LokiStorage {
         (from, to): Span,
         each: &mut Each<'_>,
     ) -> Result<(), StorageError> {
-        let shard = self.shard().saturating_mul(SECOND);
-        let mut step = shard;
+        let longest = || self.shard().saturating_mul(SECOND);
+        let mut step = longest();
         let mut from = from;
         while from < to {
             let end = to.min(from.saturating_add(step));
@@ -99,7 +99,8 @@ impl LokiStorage {
                     continue;
                 }
                 // A shorter time may be within Loki's limits.
-                Err(LokiError::Limit { .. }) if end - from > 1 && step > 1 => {
+                Err(LokiError::Limit { limit, .. }) if end - from > 1 && step > 1 => {
+                    self.learn_time(limit, (from, end));
                     step = (end - from) / 2;
                     continue;
                 }
@@ -111,7 +112,8 @@ impl LokiStorage {
                     return Ok(());
                 }
                 from = end;
-                step = shard;
+                // What stands close together there may be far apart here.
+                step = step.saturating_mul(2).min(longest());
                 continue;
             }
             let last = entries.order.last().map_or(end, |(timestamp, ..)| *timestamp);

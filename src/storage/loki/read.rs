@@ -55,7 +55,7 @@ impl LokiStorage {
     }
 
     /// Notes that a time was too long for Loki, if that was the limit.
-    fn learn_time(&self, limit: QueryLimit, (from, to): Span) {
+    pub(super) fn learn_time(&self, limit: QueryLimit, (from, to): Span) {
         if limit == QueryLimit::Time {
             let half = ((to - from) / SECOND / 2).max(1);
             self.longest_query.fetch_min(half, Ordering::Relaxed);

@@ -186,6 +186,53 @@ async fn queries_are_parted_to_fit() {
     assert_eq!(prices(&*app.storage).await.len(), 540);
 }
 
+/// What Loki does not read at once is read in parts: summed up, and line by line.
+#[tokio::test]
+async fn queries_are_parted_to_read_less() {
+    let (app, loki) = double(Limits::roomy(), "").await;
+    for number in 0..12 {
+        app.storage.put("p1", &frame("p1", number, 10, "0.5")).await.unwrap();
+    }
+    let period: usize = loki.entries().iter().map(|entry| entry.line.len()).sum::<usize>() / 12;
+    // Lines of three periods.
+    loki.set_limits(Limits { max_query_bytes: 3 * period + 10, ..Limits::roomy() });
+    let totals = app.storage.total(&everything(), &[label("id")], Page::ALL).await.unwrap();
+    assert_eq!(totals.total, 10);
+    assert!(totals.rows.iter().all(|row| row.price == decimal("6")), "{:?}", totals.rows);
+    assert_eq!(prices(&*app.storage).await, vec!["0.5"; 120]);
+    // Of not even one.
+    loki.set_limits(Limits { max_query_bytes: 10, ..Limits::roomy() });
+    let error = by_flavor(&*app.storage).await.unwrap_err().to_string();
+    assert!(error.contains("max_querier_bytes_read"), "{error}");
+}
+
+/// A time that is too long for Loki is found out once, also by who reads lines.
+#[tokio::test]
+async fn a_time_too_long_for_lines_is_remembered() {
+    let limits = Limits { max_query_length: 4 * HOUR, ..Limits::roomy() };
+    // Nothing is counted before.
+    let (app, loki) = double(limits, "read_cloudkitty_entries = false").await;
+    for number in 0..20 {
+        app.storage.put("p1", &frame("p1", number, 3, "1")).await.unwrap();
+    }
+    let mut refused = Vec::new();
+    for _ in 0..2 {
+        let before = loki.requests().len();
+        assert_eq!(prices(&*app.storage).await.len(), 60);
+        let requests = &loki.requests()[before..];
+        let lines = requests.iter().filter(|request| request.path.ends_with("/query_range"));
+        let lengths = lines.map(|request| {
+            let time = |wanted| {
+                let found = request.parameters.iter().find(|(name, _)| name == wanted);
+                found.unwrap().1.parse::<i64>().unwrap()
+            };
+            time("end") - time("start")
+        });
+        refused.push(lengths.filter(|length| *length > 4 * HOUR * 1_000_000_000).count());
+    }
+    assert!(refused[0] > 0 && refused[1] == 0, "{refused:?}");
+}
+
 trait CollectSum {
     fn collect_sum(self) -> ratekitty::decimal::Total;
 }

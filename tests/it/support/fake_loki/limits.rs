@@ -49,6 +49,8 @@ pub struct Limits {
     pub deletes: Deletes,
     /// A delete acts from this much later on.
     pub delete_delay: i64,
+    /// Bytes of lines that a query may read; 0 is without limit.
+    pub max_query_bytes: usize,
     /// Longest query text in bytes, exclusive.
     pub max_query_text: usize,
     /// Most labels of a stream, not counting `service_name`.
@@ -85,6 +87,7 @@ impl Limits {
             split_queries_by_interval: 3600,
             deletes: Deletes::NotServed,
             delete_delay: 0,
+            max_query_bytes: 0,
             max_query_text: 131_072,
             max_label_names: 15,
             max_label_name_length: 1024,

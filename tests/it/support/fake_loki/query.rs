@@ -102,6 +102,24 @@ impl Reader<'_> {
         self.length(longest)
     }
 
+    /// The size of what a query reads: of all lines of its streams.
+    fn bytes(&self, log: &LogExpr, (from, to): (i64, i64)) -> Result<(), (u16, String)> {
+        let limit = self.limits.max_query_bytes;
+        let streams = self.tenant.into_iter().flat_map(|tenant| &tenant.streams);
+        let entries = streams
+            .filter(|stream| log.matches(&stream.labels))
+            .flat_map(|stream| stream.between(from, to));
+        let bytes: usize = entries.map(|entry| entry.line.len()).sum();
+        if limit > 0 && bytes > limit {
+            return Err(bad(format!(
+                "un-shardable query too large to execute on a single querier: (query: {bytes} B, \
+                 limit: {limit} B); consider adding more specific stream selectors or reduce the time \
+                 range of the query"
+            )));
+        }
+        Ok(())
+    }
+
     fn limit(&self) -> Result<usize, (u16, String)> {
         let text = self.call.get("limit");
         match text.parse::<i64>() {
@@ -143,6 +161,12 @@ impl Reader<'_> {
             ));
         };
         self.lengths(&metric)?;
+        let mut ranges = Vec::new();
+        metric.clone().each_range(&mut |range| ranges.push(range.clone()));
+        for range in ranges {
+            let end = time - range.offset + 1;
+            self.bytes(&range.log, (end - range.interval, end))?;
+        }
         if let Metric::Literal(value) = metric {
             let result = format!("[{},\"{}\"]", seconds(time), go::float(value));
             return Ok(body("scalar", &result, 0));
@@ -204,6 +228,7 @@ impl Reader<'_> {
             )));
         }
         self.length(window.1 - window.0)?;
+        self.bytes(log, window)?;
         let Some(tenant) = self.tenant else { return Ok(body("streams", "[]", 0)) };
         let found = logs::lines(tenant, &self.limits, self.now, log, window, limit, forward);
         let streams: Vec<String> = found
