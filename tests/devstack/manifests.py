@@ -183,6 +183,8 @@ RULES = {
     "limits_config.per_stream_rate_limit_burst": lambda v: v is None or size(v) >= 15 * 2**20,
     "limits_config.max_global_streams_per_user": lambda v: v is None or v >= 5000,
     "limits_config.discover_log_levels": lambda v: v is False,
+    "limits_config.max_query_bytes_read": lambda v: v is None or not size(v) or size(v) >= 2**30,
+    "limits_config.max_querier_bytes_read": lambda v: v is None or not size(v) or size(v) >= 2**30,
     "limits_config.max_line_size": lambda v: v is None or size(v) >= 256 * 1024,
     "limits_config.max_line_size_truncate": lambda v: not v,
     "limits_config.max_label_names_per_series": lambda v: v is None or v >= 15,
