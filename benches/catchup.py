@@ -826,7 +826,7 @@ def steady(folder):
         f"medians of {ROUNDS} rounds",
         f"wall {one.wall:.1f} s (goal {CYCLE}), CPU {one.cpu:.1f} s, memory {one.memory:.0f} MB "
         f"(goal {CYCLE_MEMORY}), {one.queries:.0f} queries, {one.answers / 1e6:.0f} MB of answers, "
-        f"{one.pushes:.0f} pushes, {one.pushed / 1e6:.0f} MB",
+        f"{one.pushes:.0f} pushes" + (f", {one.pushed / 1e6:.0f} MB" if one.pushed else ""),
         f"CPU of Prometheus {one.prometheus_cpu:.1f} s, of Loki {one.loki_cpu:.1f} s",
     ]
 
